@@ -1,0 +1,168 @@
+"""What a backfill of one spec changes: table, key, columns, and the staged rows that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlglot import exp
+
+from recon import expressions
+from recon.database import tables
+from recon.database.relations import Relation
+from recon.expressions import Expression, Side, column, identifier
+from recon.matching import pairs
+from recon.matching.bind import Bound
+from recon.matching.statements import key_names
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The names in a plan's own tables; plan.json holds what is needed to know them.
+
+    Names of users' columns may be 63 bytes long, so recon's own tables number them: before_1, after_1, …
+    """
+
+    keys: tuple[str, ...]
+    source_key: str
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of_document(cls, document: dict[str, Any]) -> Shape:
+        target = document["target"]
+        return cls(tuple(target["key"]), document["source_key"], tuple(target["columns"]))
+
+    @property
+    def key_names(self) -> list[str]:
+        return key_names("target_key", len(self.keys))
+
+    @property
+    def numbers(self) -> range:
+        return range(1, len(self.columns) + 1)
+
+    @property
+    def images(self) -> list[str]:
+        return [f"{side}_{number}" for number in self.numbers for side in ("before", "after")]
+
+    @property
+    def ledger_columns(self) -> list[str]:
+        """The columns that a batch writes to the ledger."""
+        return [*self.key_names, *self.images]
+
+    @property
+    def staged_columns(self) -> list[str]:
+        """The columns of the staged table, in the order of changes.csv."""
+        return [*self.key_names, "source_key", *self.images, *_SAID]
+
+    @property
+    def csv_heading(self) -> list[str]:
+        """The heading of changes.csv, where people read the table's own column names."""
+        images = [f"{name} {side}" for name in self.columns for side in ("before", "after")]
+        return [*(f"target {key}" for key in self.keys), f"source {self.source_key}", *images, *_SAID]
+
+
+_SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
+
+
+@dataclass(frozen=True)
+class Change:
+    """The link of a spec as a change of rows: which columns of which table take which values."""
+
+    bound: Bound
+    table: Relation  # what is written: the target, or what its query `writes`
+    columns: tuple[str, ...]
+    values: tuple[exp.Expr, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        return self.bound.spec.target.keys
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(tuple(self.keys), self.bound.spec.source.keys[0], self.columns)
+
+    @property
+    def key_names(self) -> list[str]:
+        return self.shape.key_names
+
+    @property
+    def numbers(self) -> range:
+        return self.shape.numbers
+
+    @property
+    def from_query(self) -> bool:
+        """Whether the records come from a query, which then is joined beside the table it writes."""
+        return self.bound.target.oid is None
+
+    def digest(self, side: Side) -> exp.Expr:
+        """sha256 of the columns that the rules read of one side, so that a later change of them shows."""
+        names = self.read_columns(side)
+        row = exp.Anonymous(this="row", expressions=[column(side, name) for name in names])
+        encoded = exp.Anonymous(this="convert_to", expressions=[exp.cast(row, "text"), exp.Literal.string("UTF8")])
+        return exp.Anonymous(this="sha256", expressions=[encoded])
+
+    def read_columns(self, side: Side) -> list[str]:
+        """The columns of one side that decide about a pair and its values, sorted."""
+        bound, spec = self.bound, self.bound.spec
+        texts: list[Expression] = []
+        for rule in spec.passes:
+            texts += [expression for pair in rule.pairs for expression in pair]
+            texts += [expressions.parse(rule.when, "t")] if rule.when else []
+            texts += [item.expression for item in rule.preferences if item.expression]
+        texts += [expressions.parse(text, "s") for text in (spec.link.also.values() if spec.link else ())]
+        texts += [expressions.parse(spec.target.where, "t")] if spec.target.where else []
+        texts += [expressions.parse(spec.source.where, "s")] if spec.source.where else []
+        keys = spec.target.keys if side == "t" else spec.source.keys
+        written = set(self.columns) if side == "t" else set[str]()
+        return sorted((set(bound.columns(texts, side)) | set(keys)) - written)
+
+
+def of(bound: Bound, table: Relation) -> Change:
+    """The change that a spec's link makes."""
+    link = bound.spec.link
+    assert link is not None
+    values = [
+        expressions.column("s", bound.spec.source.keys[0]),
+        *(bound.resolve(expressions.parse(text, "s")) for text in link.also.values()),
+    ]
+    return Change(bound, table, (link.column, *link.also), tuple(values))
+
+
+def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
+    """The rows of a plan: each matched pair of the run's passes, frozen with its before image and digests."""
+    bound = change.bound
+    decided = tables.own("decisions", run)
+    source = bound.spec.source.keys[0]
+    before = [exp.alias_(column("t", name), f"before_{n}", quoted=True) for n, name in enumerate(change.columns, 1)]
+    after = [
+        # The declared type of the column, so that what is staged is what will be stored, to the digit.
+        exp.alias_(exp.cast(value.copy(), change.table.type_of(name)), f"after_{n}", quoted=True)
+        for n, (name, value) in enumerate(zip(change.columns, change.values, strict=True), 1)
+    ]
+    own = [
+        exp.EQ(this=column("t", key), expression=column("d", name))
+        for key, name in zip(change.keys, change.key_names, strict=True)
+    ]
+    return (
+        exp.Select(
+            expressions=[
+                *[column("d", name) for name in change.key_names],
+                exp.alias_(column("s", source), "source_key", quoted=True),
+                *before,
+                *after,
+                column("d", "pass"),
+                column("d", "confidence"),
+                exp.alias_(pairs.interpretation(bound), "interpretation", quoted=True),
+                exp.alias_(change.digest("t"), "target_digest", quoted=True),
+                exp.alias_(change.digest("s"), "source_digest", quoted=True),
+            ]
+        )
+        .from_(exp.Table(this=decided.this, db=decided.args["db"], alias=exp.TableAlias(this=identifier("d"))))
+        .join(bound.target.aliased("t"), on=exp.and_(*own))
+        .join(bound.source.aliased("s"), on=exp.EQ(this=column("s", source), expression=column("d", "source_key")))
+        .where(
+            exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("matched")),
+            exp.In(this=column("d", "pass"), expressions=[exp.Literal.string(name) for name in passes]),
+        )
+    )

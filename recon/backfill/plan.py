@@ -1,0 +1,265 @@
+"""Decisions to plan: freeze the changes of a run as staged rows and a bundle, before anyone is asked to sign."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+import recon
+from recon.backfill import bundle, change, scripts, states
+from recon.backfill.change import Change
+from recon.database import relations, tables
+from recon.database.connect import Database, Session
+from recon.errors import NotFound, SpecError, UsageError, did_you_mean
+from recon.expressions import DIALECT, quote
+from recon.matching import run as runs
+from recon.matching import statements
+from recon.matching.bind import bind
+from recon.matching.run import Run
+from recon.spec import Reconciliation
+from recon.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as the database keeps it; `document` is plan.json."""
+
+    plan: str
+    reconciliation: str
+    run: str
+    state: str
+    digest: str
+    author: str
+    rows: int
+    created_at: datetime
+    expires_at: datetime
+    document: dict[str, Any]
+    bundle: Path
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `recon plan --json`, and a little more."""
+        return {
+            "plan": self.plan,
+            "digest": self.digest,
+            "bundle": str(self.bundle),
+            "rows": self.rows,
+            "state": self.state,
+            "reconciliation": self.reconciliation,
+            "author": self.author,
+            "expires": self.expires_at.isoformat(),
+        }
+
+
+def make(
+    database: Database,
+    workspace: Workspace,
+    spec: Reconciliation,
+    actor: str,
+    *,
+    run: str | None = None,
+    passes: Sequence[str] = (),
+    allow_limited: bool = False,
+) -> Plan | None:
+    """Freeze the matched records of a run (the latest, unless named) as a plan.
+
+    Returns:
+        The plan, or None where the run matched nothing: there is nothing to sign.
+
+    Raises:
+        UsageError: the run was limited, or the rules changed since.
+        NotFound: there is no run, or no such pass.
+    """
+    decided = runs.load(database, spec.name, run)
+    chosen = _chosen_passes(spec, passes)
+    _usable(decided, spec, allow_limited)
+    plan = tables.new_id(spec.name)
+    folder = workspace.backfills / plan
+    folder.mkdir(parents=True)
+    try:
+        with database.session() as session:
+            # One writer at a time makes plans of one reconciliation, so that one of them is the newest.
+            session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, spec.name)
+            made = _change(session, spec)
+            rows = _stage(session, made, plan, decided.run, chosen)
+            if rows:
+                _keep(session, database, workspace, made, plan, decided, actor, rows, chosen)
+            else:
+                session.driver.rollback()
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    if not rows:
+        shutil.rmtree(folder)
+        return None
+    return load(database, workspace, plan)
+
+
+def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
+    names = [rule.name for rule in spec.passes]
+    for name in passes:
+        if name not in names:
+            raise NotFound(f'{spec.name} has no pass "{name}".', why=did_you_mean(name, names))
+    return [name for name in names if not passes or name in passes]
+
+
+def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
+    if spec.link is None:
+        raise SpecError(f"{spec.name} has no link.", why="There is nothing that a backfill could write.")
+    if decided.limited and not allow_limited:
+        said = ", ".join(f"{name} {value}" for name, value in decided.limited.items())
+        raise UsageError(
+            f"Run {decided.run} looked at a part of the records only ({said}).",
+            why="A plan from it would leave the rest out silently.",
+            todo="Run `recon match` without limits, or plan with --limited to say that you mean it.",
+        )
+    if decided.spec_digest != spec.digest:
+        raise UsageError(
+            f"The rules of {spec.name} changed since run {decided.run}.",
+            todo=f"Run `recon match {spec.name}` again.",
+        )
+
+
+def _change(session: Session, spec: Reconciliation) -> Change:
+    bound = bind(session, spec)
+    written = spec.target.writes or spec.target.table
+    if written is None:
+        raise SpecError(f"{spec.name} names no table to write.", todo="Add `writes` beside the target's `query`.")
+    return change.of(bound, relations.table(session, written, "t"))
+
+
+def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence[str]) -> int:
+    staged, ledger = tables.own("staged", plan), tables.own("ledger", plan)
+    session.execute(statements.create(staged, change.staged_rows(made, run, passes)))
+    keys = ", ".join(quote(name) for name in made.key_names)
+    session.execute(f"ALTER TABLE {staged.sql(DIALECT)} ADD PRIMARY KEY ({keys})")
+    session.execute(f"ANALYZE {staged.sql(DIALECT)}")
+    images = ", ".join(quote(name) for name in made.shape.ledger_columns)
+    session.execute(
+        f"CREATE TABLE {ledger.sql(DIALECT)} AS SELECT {images} FROM {staged.sql(DIALECT)} LIMIT 0"  # noqa: S608 (quoted)
+    )
+    session.execute(
+        f"ALTER TABLE {ledger.sql(DIALECT)} ADD PRIMARY KEY ({keys}),"
+        ' ADD COLUMN "written_at" timestamptz NOT NULL DEFAULT clock_timestamp(), ADD COLUMN "reverted_at" timestamptz'
+    )
+    return session.value(f"SELECT count(*) FROM {staged.sql(DIALECT)}")  # noqa: S608 (our own table)
+
+
+def _keep(
+    session: Session,
+    database: Database,
+    workspace: Workspace,
+    made: Change,
+    plan: str,
+    decided: Run,
+    actor: str,
+    rows: int,
+    passes: Sequence[str],
+) -> None:
+    """Write the bundle and the plan; the database row comes last, so that a plan is always whole."""
+    folder = workspace.backfills / plan
+    files = {bundle.CHANGES: bundle.write_changes(session, made.shape, plan, folder / bundle.CHANGES)}
+    for name, text in scripts.all_scripts(made, plan).items():
+        (folder / name).write_text(text, encoding="utf-8")
+        files[name] = bundle.digest(text)
+    created = datetime.now(UTC).replace(microsecond=0)
+    expires = created + timedelta(days=workspace.policy.plan.expires_days)
+    counts = session.rows(
+        f'SELECT "pass", count(*) FROM {tables.own("staged", plan).sql(DIALECT)} GROUP BY 1'  # noqa: S608 (our own)
+    )
+    document = {
+        "format": 1,
+        "plan": plan,
+        "reconciliation": made.bound.spec.name,
+        "spec_digest": made.bound.spec.digest,
+        "run": decided.run,
+        "run_limited": decided.limited,
+        "passes": {name: dict(counts).get(name, 0) for name in passes},
+        "actions": {"link": rows},
+        "rows": rows,
+        "tolerance_rows": workspace.policy.plan.tolerance_rows,
+        "target": {
+            "schema": made.table.tree.args["db"].name,
+            "table": made.table.tree.name,
+            "key": made.keys,
+            "columns": list(made.columns),
+        },
+        "source_key": made.shape.source_key,
+        "schema_fingerprint": relations.fingerprint(session, made.table),
+        "database": relations.identity(session),
+        "author": actor,
+        "created": created.isoformat(),
+        "expires": expires.isoformat(),
+        "tool": f"recon {recon.__version__}",
+        "files": files,
+    }
+    text = bundle.canonical(document)
+    (folder / bundle.MANIFEST).write_text(text, encoding="utf-8")
+    _supersede(session, made.bound.spec.name, plan, actor)
+    states.create(
+        session,
+        {
+            "plan": plan, "reconciliation": made.bound.spec.name, "run": decided.run, "digest": bundle.digest(text),
+            "document": text, "author": actor, "row_count": rows, "created_at": created, "expires_at": expires,
+        },
+        actor,
+    )  # fmt: skip
+
+
+def _supersede(session: Session, reconciliation: str, plan: str, actor: str) -> None:
+    waiting = session.connection.execute(
+        sa.select(tables.plans.c.plan).where(
+            tables.plans.c.reconciliation == reconciliation, tables.plans.c.state.in_(("planned", "approved"))
+        )
+    ).scalars()
+    for older in list(waiting):
+        states.move(session, older, "superseded", actor, by=plan)
+
+
+# -- what is kept ----------------------------------------------------------------------------------------
+
+
+def load(database: Database, workspace: Workspace, plan: str) -> Plan:
+    """A plan by its id. Raises NotFound."""
+    tables.ensure(database)
+    with database.session(read_only=True) as session:
+        return read(session, workspace, plan)
+
+
+def read(session: Session, workspace: Workspace, plan: str) -> Plan:
+    """A plan by its id, in the caller's transaction. Raises NotFound."""
+    states.current(session, plan)
+    row = session.connection.execute(sa.select(tables.plans).where(tables.plans.c.plan == plan)).mappings().one()
+    return _plan(dict(row), workspace)
+
+
+def listed(database: Database, workspace: Workspace, reconciliation: str | None = None) -> list[Plan]:
+    """Every plan, newest first."""
+    tables.ensure(database)
+    query = sa.select(tables.plans).order_by(tables.plans.c.created_at.desc(), tables.plans.c.plan.desc())
+    if reconciliation:
+        query = query.where(tables.plans.c.reconciliation == reconciliation)
+    with database.session(read_only=True) as session:
+        return [_plan(dict(row), workspace) for row in session.connection.execute(query).mappings()]
+
+
+def _plan(row: dict[str, Any], workspace: Workspace) -> Plan:
+    return Plan(
+        plan=row["plan"],
+        reconciliation=row["reconciliation"],
+        run=row["run"],
+        state=row["state"],
+        digest=row["digest"],
+        author=row["author"],
+        rows=row["row_count"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        document=json.loads(row["document"]),
+        bundle=workspace.backfills / row["plan"],
+    )

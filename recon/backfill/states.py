@@ -1,0 +1,102 @@
+"""The states of a plan and the moves between them, as data; nothing else changes a state."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from recon.database import tables
+from recon.database.connect import Session
+from recon.errors import IllegalMove, NotFound, did_you_mean
+
+
+@dataclass(frozen=True)
+class Move:
+    """One legal move, and what it means for the person who reads the log."""
+
+    origin: str
+    to: str
+    why: str
+
+
+MOVES = (
+    Move("planned", "approved", "enough people other than the author approved the digest"),
+    Move("planned", "rejected", "a person said no"),
+    Move("planned", "superseded", "a newer plan of the same reconciliation took its place"),
+    Move("planned", "expired", "nobody applied it in time"),
+    Move("approved", "applying", "the executor checked the sign-off and started"),
+    Move("approved", "rejected", "a person withdrew the approval before it was applied"),
+    Move("approved", "stale", "more rows changed since planning than the plan tolerates"),
+    Move("approved", "superseded", "a newer plan of the same reconciliation took its place"),
+    Move("approved", "expired", "nobody applied it in time"),
+    Move("applying", "applied", "every batch was committed"),
+    Move("applying", "interrupted", "the process that applied it is gone"),
+    Move("applying", "apply_failed", "rows drifted beyond the tolerance, or the database refused a batch"),
+    Move("interrupted", "applying", "resumed after the same checks"),
+    Move("interrupted", "reverting", "undone instead of resumed"),
+    Move("apply_failed", "applying", "tried again after the same checks"),
+    Move("apply_failed", "reverting", "what was written is being undone"),
+    Move("applied", "verified", "every planned change was found, independently"),
+    Move("applied", "verify_failed", "a planned change is wrong or absent"),
+    Move("applied", "reverting", "what was written is being undone"),
+    Move("verified", "reverting", "what was written is being undone"),
+    Move("verify_failed", "verified", "a later verification found every planned change"),
+    Move("verify_failed", "reverting", "what was written is being undone"),
+    Move("reverting", "reverted", "every written row has its former value again"),
+    Move("reverting", "reverted_with_conflicts", "rows that someone changed since were kept as they are"),
+)
+
+STATES = frozenset(move.origin for move in MOVES) | frozenset(move.to for move in MOVES)
+_LEGAL = {(move.origin, move.to): move for move in MOVES}
+
+
+def create(session: Session, row: dict[str, Any], actor: str) -> None:
+    """A new plan, in its first state."""
+    session.connection.execute(tables.plans.insert().values(**row, state="planned"))
+    _log(session, row["plan"], None, "planned", actor, {})
+
+
+def move(session: Session, plan: str, to: str, actor: str, **detail: object) -> None:
+    """Take a plan to another state, and write the row of the log, in the caller's transaction.
+
+    The row is locked, so of two processes that try the same move exactly one wins.
+
+    Raises:
+        IllegalMove: the table of moves does not know this move.
+    """
+    origin = current(session, plan, lock=True)
+    if (origin, to) not in _LEGAL:
+        possible = ", ".join(legal.to for legal in MOVES if legal.origin == origin) or "none"
+        raise IllegalMove(
+            f"Plan {plan} is {origin}; it cannot become {to}.",
+            why=f"From {origin} it can go to: {possible}.",
+            todo="See `recon plans`.",
+        )
+    session.connection.execute(tables.plans.update().where(tables.plans.c.plan == plan).values(state=to))
+    _log(session, plan, origin, to, actor, detail)
+
+
+def current(session: Session, plan: str, *, lock: bool = False) -> str:
+    """The state of a plan. Raises NotFound."""
+    query = sa.select(tables.plans.c.state).where(tables.plans.c.plan == plan)
+    state = session.connection.execute(query.with_for_update() if lock else query).scalar()
+    if state is None:
+        known = session.connection.execute(sa.select(tables.plans.c.plan)).scalars()
+        raise NotFound(f"There is no plan {plan}.", why=did_you_mean(plan, known), todo="See `recon plans`.")
+    return state
+
+
+def log(session: Session, plan: str) -> list[dict[str, Any]]:
+    """Every move of a plan, first to last."""
+    query = sa.select(tables.plan_log).where(tables.plan_log.c.plan == plan).order_by(tables.plan_log.c.entry)
+    return [dict(row) for row in session.connection.execute(query).mappings()]
+
+
+def _log(session: Session, plan: str, origin: str | None, to: str, actor: str, detail: dict[str, object]) -> None:
+    plain = json.loads(json.dumps(detail, default=str))
+    session.connection.execute(
+        tables.plan_log.insert().values(plan=plan, from_state=origin, to_state=to, actor=actor, detail=plain)
+    )

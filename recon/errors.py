@@ -1,0 +1,139 @@
+"""Everything that can go wrong, as a list.
+
+Each error says what happened, why, and what to do next. The class docstring is the sentence used when
+nothing more exact is known; the exit code is the one the command line ends with (0 done, 1 failed,
+2 wrong usage or spec, 3 done but breaks remain, 4 refused).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ReconError(Exception):
+    """Something went wrong."""
+
+    exit_code = 1
+
+    def __init__(self, what: str | None = None, *, why: str = "", todo: str = "") -> None:
+        self.what = what or (type(self).__doc__ or "").strip()
+        self.why = why
+        self.todo = todo
+        super().__init__(self.what)
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.why, self.todo) if part)
+
+    def as_dict(self) -> dict[str, str]:
+        """The error as a document for `--json`: its name and its three parts."""
+        return {"error": type(self).__name__, "what": self.what, "why": self.why, "next": self.todo}
+
+
+# -- usage and specs: exit code 2 ------------------------------------------------------------------------
+
+
+class UsageError(ReconError):
+    """The command was called in a way it cannot follow."""
+
+    exit_code = 2
+
+
+class SpecError(ReconError):
+    """The spec cannot be used as it is written."""
+
+    exit_code = 2
+
+
+class NotFound(ReconError):
+    """Nothing has this name."""
+
+    exit_code = 2
+
+
+class SchemaMismatch(ReconError):
+    """The database does not have what the spec names."""
+
+    exit_code = 2
+
+
+class AlreadyExists(ReconError):
+    """This would replace something that exists."""
+
+    exit_code = 2
+
+
+# -- the machine and the database: exit code 1 -----------------------------------------------------------
+
+
+class DatabaseUnreachable(ReconError):
+    """The database cannot be reached."""
+
+
+class DatabaseFailed(ReconError):
+    """The database refused a statement."""
+
+
+class EmbeddedUnavailable(ReconError):
+    """The embedded PostgreSQL cannot be started."""
+
+
+class LoadFailed(ReconError):
+    """The records could not be loaded; nothing was kept."""
+
+
+class CheckErrored(ReconError):
+    """A check could not be carried out, so it proves nothing."""
+
+
+class ReportFailed(ReconError):
+    """The report could not be made."""
+
+
+# -- refusals: exit code 4 -------------------------------------------------------------------------------
+
+
+class Refused(ReconError):
+    """This is not allowed."""
+
+    exit_code = 4
+
+
+class NotApproved(Refused):
+    """The plan has no valid sign-off."""
+
+
+class BundleChanged(Refused):
+    """The bundle is not the one that was planned."""
+
+
+class Stale(Refused):
+    """Rows changed since the plan was made."""
+
+
+class Locked(Refused):
+    """Someone else is at work on this table."""
+
+
+class WrongDatabase(Refused):
+    """The plan was made for another database."""
+
+
+class IllegalMove(Refused):
+    """The plan is not in a state from which this can be done."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest known name as a hint, or nothing.
+
+    >>> did_you_mean("invoice", ["invoices", "customers"])
+    'Did you mean "invoices"?'
+    >>> did_you_mean("zzz", ["invoices"])
+    ''
+    """
+    names = sorted(set(known))
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not near:
+        folded = {candidate.lower(): candidate for candidate in names}
+        near = [folded[name.lower()]] if name.lower() in folded else []
+    return f'Did you mean "{near[0]}"?' if near else ""

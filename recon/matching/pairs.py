@@ -1,0 +1,144 @@
+"""A run's records as people read them: decision, the columns of `show`, and the interpretation in words."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from sqlglot import exp
+
+from recon import expressions
+from recon.database import tables
+from recon.database.connect import Session
+from recon.expressions import DIALECT, Expression, column, identifier
+from recon.matching.bind import Bound
+from recon.matching.statements import key_names
+
+FETCH_ROWS = 5_000  # rows held in memory at once while a run is written out
+
+
+def interpretation(bound: Bound) -> exp.Expr:
+    """The sentence of the first `interpret` rule that holds for a pair (t, s); NULL where none does."""
+    cases: list[exp.If] = []
+    for item in bound.spec.interpret:
+        parts = [
+            bound.resolve(part) if isinstance(part, Expression) else exp.Literal.string(part)
+            for part in expressions.parse_template(item.say).parts
+        ]
+        when = bound.resolve(expressions.parse(item.when, "t"))
+        cases.append(exp.If(this=when, true=exp.Anonymous(this="concat", expressions=parts)))
+    return exp.Case(ifs=cases) if cases else exp.cast(exp.Null(), "text")
+
+
+def pairs(bound: Bound, run: str) -> exp.Select:
+    """Each decision of a run with what `show` names and its interpretation; `d`, `t` and `s` are the aliases."""
+    table = tables.own("decisions", run)
+    decision = exp.Table(this=table.this, db=table.args["db"], alias=exp.TableAlias(this=identifier("d")))
+    target = [
+        exp.EQ(this=key, expression=column("d", name))
+        for key, name in zip(bound.target_keys, key_names("target_key", len(bound.target_keys)), strict=True)
+    ]
+    source = [
+        exp.EQ(this=key, expression=column("d", name))
+        for key, name in zip(bound.source_keys, key_names("source_key", len(bound.source_keys)), strict=True)
+    ]
+    shown = [
+        exp.alias_(bound.resolve(expressions.parse(text, "t")), label, quoted=True)
+        for text, label in zip(bound.spec.show, labels(bound.spec.show), strict=True)
+    ]
+    return (
+        exp.Select(
+            expressions=[
+                *[column("d", name) for name in decision_columns(bound)],
+                *shown,
+                exp.alias_(interpretation(bound), "interpretation", quoted=True),
+            ]
+        )
+        .from_(decision)
+        .join(bound.target.aliased("t"), on=exp.and_(*target), join_type="left")
+        .join(bound.source.aliased("s"), on=exp.and_(*source), join_type="left")
+    )
+
+
+def decision_columns(bound: Bound) -> list[str]:
+    """The columns of a run's decisions table that people see, in order."""
+    return [
+        *key_names("target_key", len(bound.target_keys)),
+        *key_names("source_key", len(bound.source_keys)),
+        "outcome",
+        "pass",
+        "confidence",
+        "reason",
+    ]
+
+
+def labels(texts: Sequence[str]) -> list[str]:
+    """Headings for `show`: the bare name where it is told apart, else the expression as written."""
+    bare = [text.split(".", 1)[-1] if text[:2] in ("t.", "s.") else text for text in texts]
+    chosen = [name if bare.count(name) == 1 else text for name, text in zip(bare, texts, strict=True)]
+    return [name.encode()[: expressions.MAX_IDENTIFIER_BYTES].decode(errors="ignore") for name in chosen]
+
+
+def listed(
+    session: Session,
+    bound: Bound,
+    run: str,
+    *,
+    outcomes: Sequence[str] = (),
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Decisions with what people see of them, in key order, as dicts; only of some outcomes where given."""
+    query = pairs(bound, run)
+    if outcomes:
+        parameter = exp.Parameter(this=exp.Literal.number(1))
+        query = query.where(exp.EQ(this=column("d", "outcome"), expression=exp.Any(this=exp.cast(parameter, "text[]"))))
+    query = query.order_by(*[column("d", name) for name in key_names("target_key", len(bound.target_keys))])
+    if limit is not None:
+        query = query.limit(limit)
+    return session.records(query.sql(DIALECT), *([list(outcomes)] if outcomes else []))
+
+
+def write_csv(session: Session, bound: Bound, run: str, out: IO[str]) -> int:
+    """One line for each record: target_key,source_key,outcome,pass,confidence,reason; composite keys as JSON arrays.
+
+    Returns the number of records.
+    """
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["target_key", "source_key", "outcome", "pass", "confidence", "reason"])
+    count = 0
+    for row in iterate(session, bound, run):
+        writer.writerow(["" if value is None else value for value in row])
+        count += 1
+    return count
+
+
+def iterate(session: Session, bound: Bound, run: str) -> Iterator[tuple[Any, ...]]:
+    """The decisions of a run in key order: target key, source key, outcome, pass, confidence, reason.
+
+    Composite keys are JSON arrays; a source key that does not exist is None.
+    """
+    targets, sources = len(bound.target_keys), len(bound.source_keys)
+    table = tables.own("decisions", run)
+    query = (
+        exp.Select(expressions=[exp.Column(this=identifier(name)) for name in decision_columns(bound)])
+        .from_(table)
+        .order_by(*[exp.Column(this=identifier(name)) for name in key_names("target_key", targets)])
+    )
+    cursor = session.driver.cursor(name="decisions")
+    cursor.itersize = FETCH_ROWS
+    with cursor:
+        cursor.execute(query.sql(DIALECT).encode())
+        for row in cursor:
+            yield (_key(row[:targets]), _key(row[targets : targets + sources]), *row[targets + sources :])
+
+
+def _key(parts: Sequence[Any]) -> Any:
+    if len(parts) == 1:
+        return parts[0]
+    return None if all(part is None for part in parts) else json.dumps([_plain(part) for part in parts])
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, str, type(None))) else str(value)

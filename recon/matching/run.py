@@ -1,0 +1,315 @@
+"""One execution of matching: decide every record, say why not, count, and keep the decisions with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from time import perf_counter
+from typing import Any
+
+import sqlalchemy as sa
+from sqlglot import exp
+
+from recon.database import relations, tables
+from recon.database.connect import Database, Session
+from recon.errors import NotFound, ReconError, SchemaMismatch, UsageError, did_you_mean
+from recon.expressions import DIALECT, column
+from recon.matching import statements
+from recon.matching.bind import Bound, bind
+from recon.matching.statements import Filter
+from recon.spec import Reconciliation
+
+KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
+RECONCILED = ("linked", "matched", "same", "changed")
+
+
+@dataclass(frozen=True)
+class PassCount:
+    """What one pass decided."""
+
+    name: str
+    matched: int
+    proposed: int
+    ambiguous: int
+    confidence: Decimal
+    accept: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of one run: counts that add up to the population."""
+
+    run: str
+    reconciliation: str
+    state: str
+    started_at: Any
+    actor: str
+    spec_digest: str
+    limited: dict[str, Any] | None
+    population: int
+    outcomes: Mapping[str, int]
+    passes: tuple[PassCount, ...]
+    reasons: Mapping[str, int]
+    seconds: Mapping[str, float]
+
+    @property
+    def coverage(self) -> float | None:
+        return coverage(self.outcomes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `recon match --json`."""
+        return {
+            "run": self.run,
+            "reconciliation": self.reconciliation,
+            "population": self.population,
+            "outcomes": dict(self.outcomes),
+            "passes": [
+                {
+                    "name": item.name,
+                    "matched": item.matched,
+                    "proposed": item.proposed,
+                    "ambiguous": item.ambiguous,
+                    "confidence": float(item.confidence),
+                }
+                for item in self.passes
+            ],
+            "reasons": dict(self.reasons),
+            "coverage": self.coverage,
+            "limited": self.limited,
+            "seconds": round(sum(self.seconds.values()), 3),
+        }
+
+
+def coverage(outcomes: Mapping[str, int]) -> float | None:
+    """(linked + matched + same + changed) ÷ (population − excluded); None where nothing is left to cover.
+
+    The one place that defines coverage (design, section 1).
+
+    >>> coverage({"linked": 125, "matched": 10})
+    1.0
+    >>> coverage({"excluded": 3}) is None
+    True
+    """
+    whole = sum(outcomes.values()) - outcomes.get("excluded", 0)
+    return sum(outcomes.get(name, 0) for name in RECONCILED) / whole if whole else None
+
+
+def match(database: Database, spec: Reconciliation, actor: str, limited: Filter | None = None) -> Run:
+    """Decide every record of the population and keep the decisions.
+
+    Args:
+        database: where the records are.
+        spec: the reconciliation.
+        actor: who asks.
+        limited: what a limited run looks at; dates need `date` on the target.
+
+    Raises:
+        SchemaMismatch, SpecError: before anything is written.
+        DatabaseFailed: the run is kept as `failed`, with the reason.
+    """
+    limited = limited or Filter()
+    if limited.values and spec.target.date is None:
+        raise UsageError("--from and --to need a date.", why=f"{spec.name} names no `date` for its target.")
+    tables.ensure(database)
+    with database.session() as session:
+        bound = bind(session, spec)
+        _unique_keys(session, bound)
+    run = tables.new_id()
+    with database.session() as session:
+        session.connection.execute(
+            tables.runs.insert().values(
+                run=run, reconciliation=spec.name, state="running", actor=actor, spec_digest=spec.digest,
+                limited=limited.as_dict() if limited.as_dict() else sa.null(), kept=False,
+            )
+        )  # fmt: skip
+    try:
+        with database.session() as session:
+            seconds = _decide(session, bound, run, limited)
+            _count(session, bound, run, seconds)
+            _forget(session, spec.name)
+    except ReconError as error:
+        with database.session() as session:
+            session.connection.execute(
+                tables.runs.update()
+                .where(tables.runs.c.run == run)
+                .values(state="failed", error=str(error), completed_at=sa.func.clock_timestamp())
+            )
+        raise
+    return load(database, spec.name, run)
+
+
+def sql(bound: Bound) -> str:
+    """The whole matching statement as text, for people."""
+    return statements.decisions(bound).sql(DIALECT, pretty=True)
+
+
+def _decide(session: Session, bound: Bound, run: str, limited: Filter) -> dict[str, float]:
+    table = tables.own("decisions", run)
+    seconds: dict[str, float] = {}
+    began = perf_counter()
+    session.execute(statements.create(table, statements.decisions(bound, limited)), *limited.values)
+    name = table.sql(DIALECT)
+    session.execute(f'ALTER TABLE {name} ADD COLUMN "reason" text, ADD COLUMN "evidence" jsonb')
+    seconds["matching"] = perf_counter() - began
+    began = perf_counter()
+    session.execute(f"ANALYZE {name}")
+    session.execute(statements.unmatched_reasons(bound, table))
+    session.execute(_SAID_OF_OTHERS.format(name))
+    seconds["reasons"] = perf_counter() - began
+    return seconds
+
+
+# A tie and a proposal are reasons too: they say what a person is awaited for.
+_SAID_OF_OTHERS = """
+    UPDATE {} SET "reason" = CASE "outcome" WHEN 'ambiguous' THEN 'tie' ELSE 'review' END
+    WHERE "outcome" IN ('ambiguous', 'proposed')
+"""
+
+
+def _unique_keys(session: Session, bound: Bound) -> None:
+    """Refuse keys that do not tell records apart: a decision could not say which record it is about."""
+    for relation, record_set, where in (
+        (bound.target, bound.spec.target, bound.target_where),
+        (bound.source, bound.spec.source, bound.source_where),
+    ):
+        if relations.is_unique(session, relation, record_set.keys):
+            keys_null = False
+        else:
+            keys_null = True
+            keys = [column(relation.side, name) for name in record_set.keys]
+            doubled = exp.Select(expressions=[key.copy() for key in keys]).from_(relation.aliased(relation.side))
+            if where is not None:
+                doubled = doubled.where(where.copy())
+            doubled = doubled.group_by(*keys).having(
+                exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1))
+            )
+            found = session.rows(doubled.limit(1).sql(DIALECT))
+            if found:
+                raise SchemaMismatch(
+                    f"{relation.label}: the key {', '.join(record_set.keys)} is not unique.",
+                    why=f"At least two records have {', '.join(repr(value) for value in found[0])}.",
+                    todo="Name columns that tell the records apart, or remove the duplicates.",
+                )
+        if keys_null or relation.oid is not None:
+            _no_null_keys(session, relation, record_set.keys, where)
+
+
+def _no_null_keys(session: Session, relation: relations.Relation, keys: list[str], where: exp.Expr | None) -> None:
+    nulls = exp.or_(*[exp.Is(this=column(relation.side, key), expression=exp.Null()) for key in keys])
+    query = exp.Select(expressions=[exp.Literal.number(1)]).from_(relation.aliased(relation.side)).where(nulls)
+    if where is not None:
+        query = query.where(where.copy())
+    if session.value(query.limit(1).sql(DIALECT)) is not None:
+        raise SchemaMismatch(
+            f"{relation.label}: a record has no {' or no '.join(keys)}.",
+            why="A record without its key cannot be named in a decision.",
+            todo="Leave such records out with `where`, or name another key.",
+        )
+
+
+def _count(session: Session, bound: Bound, run: str, seconds: Mapping[str, float]) -> None:
+    name = tables.own("decisions", run).sql(DIALECT)
+    counted = session.rows(  # the name is our own: recon.decisions_<run>
+        f'SELECT "outcome", "pass", "reason", count(*) FROM {name} GROUP BY 1, 2, 3'  # noqa: S608
+    )
+    outcomes: dict[str, int] = {}
+    reasons: dict[str, int] = {}
+    passes = {rule.name: {"matched": 0, "proposed": 0, "ambiguous": 0} for rule in bound.passes}
+    for outcome, rule, reason, number in counted:
+        outcomes[outcome] = outcomes.get(outcome, 0) + number
+        if outcome == "unmatched":
+            reasons[reason] = reasons.get(reason, 0) + number
+        elif rule is not None:
+            passes[rule][outcome] += number
+    session.connection.execute(
+        tables.runs.update()
+        .where(tables.runs.c.run == run)
+        .values(
+            state="success",
+            completed_at=sa.func.clock_timestamp(),
+            population=sum(outcomes.values()),
+            outcomes={name: outcomes[name] for name in statements.OUTCOMES if name in outcomes},
+            passes=[
+                {
+                    "name": rule.name, "confidence": str(rule.confidence), "accept": rule.rule.accept,
+                    **passes[rule.name],
+                }
+                for rule in bound.passes
+            ],
+            reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
+            seconds=dict(seconds),
+            kept=True,
+        )
+    )  # fmt: skip
+
+
+def _forget(session: Session, reconciliation: str) -> None:
+    """Drop the decisions of old runs; runs that a plan came from are kept with it."""
+    runs = tables.runs
+    old = session.connection.execute(
+        sa.select(runs.c.run)
+        .where(runs.c.reconciliation == reconciliation, runs.c.kept)
+        .where(runs.c.run.not_in(sa.select(tables.plans.c.run)))
+        .order_by(runs.c.started_at.desc())
+        .offset(KEPT_RUNS)
+    ).scalars()
+    for run in list(old):
+        session.execute(f"DROP TABLE IF EXISTS {tables.own('decisions', run).sql(DIALECT)}")
+        session.connection.execute(runs.update().where(runs.c.run == run).values(kept=False))
+
+
+# -- what is kept ----------------------------------------------------------------------------------------
+
+
+def load(database: Database, reconciliation: str, run: str | None = None) -> Run:
+    """A finished run by its id, else the latest one of the reconciliation.
+
+    Raises:
+        NotFound: there is none.
+    """
+    tables.ensure(database)
+    runs = tables.runs
+    query = sa.select(runs).where(runs.c.reconciliation == reconciliation, runs.c.state == "success")
+    if run is not None:
+        query = query.where(runs.c.run == run)
+    with database.session(read_only=True) as session:
+        row = session.connection.execute(query.order_by(runs.c.started_at.desc()).limit(1)).mappings().first()
+        names = [] if row else list(session.connection.execute(sa.select(runs.c.run)).scalars())
+    if row is None:
+        raise NotFound(
+            f"{reconciliation} has no finished run{f' {run}' if run else ''}.",
+            why=did_you_mean(run, names) if run else "",
+            todo=f"Run `recon match {reconciliation}` first.",
+        )
+    return Run(
+        run=row["run"],
+        reconciliation=row["reconciliation"],
+        state=row["state"],
+        started_at=row["started_at"],
+        actor=row["actor"],
+        spec_digest=row["spec_digest"],
+        limited=row["limited"],
+        population=row["population"],
+        outcomes=row["outcomes"],
+        passes=tuple(_pass_count(item) for item in row["passes"]),
+        reasons=row["reasons"],
+        seconds=row["seconds"],
+    )
+
+
+def _pass_count(item: dict[str, Any]) -> PassCount:
+    confidence = Decimal(item["confidence"])
+    return PassCount(item["name"], item["matched"], item["proposed"], item["ambiguous"], confidence, item["accept"])
+
+
+def history(database: Database, reconciliation: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
+    """The latest runs, newest first, with their counts and coverage."""
+    tables.ensure(database)
+    runs = tables.runs
+    query = sa.select(runs).order_by(runs.c.started_at.desc()).limit(limit)
+    if reconciliation:
+        query = query.where(runs.c.reconciliation == reconciliation)
+    with database.session(read_only=True) as session:
+        rows = session.connection.execute(query).mappings().all()
+    return [{**row, "coverage": coverage(row["outcomes"] or {})} for row in rows]

@@ -1,0 +1,261 @@
+"""A reconciliation as data: which records, which rules, what to change. One spec, one YAML file.
+
+The same classes serve a spec written in Python. What a field means is said in its description, which is
+also what editors show, through `recon schema`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from recon import expressions
+from recon.errors import SpecError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+ColumnName = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _exact_decimal(value: object) -> object:
+    # A YAML float is read through its text, so that 0.95 stays 0.95.
+    return Decimal(str(value)) if isinstance(value, float) else value
+
+
+Share = Annotated[Decimal, BeforeValidator(_exact_decimal), Field(ge=0, le=1)]
+T = TypeVar("T")
+
+
+def _valid(read: Any, text: str, *arguments: object, **options: object) -> str:
+    """Check a text with one of the readers of `recon.expressions`; pydantic wants a ValueError."""
+    try:
+        read(text, *arguments, **options)
+    except SpecError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+class Part(BaseModel):
+    """What all parts share: unknown fields are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=False)
+
+
+class RecordSet(Part):
+    """One side: where its records are and how one is known."""
+
+    table: str | None = Field(None, description="A table or view, with its schema where it is not the default.")
+    query: str | None = Field(None, description="One SELECT; its rows are the records.")
+    writes: str | None = Field(None, description="The table that a backfill writes when records come from a query.")
+    file: str | None = Field(None, description="A CSV or Parquet file, relative to the workspace.")
+    api: str | None = Field(None, description="The outside system that records are fetched from.")
+    key: ColumnName | list[ColumnName] = Field(description="The column or columns by which a record is known.")
+    where: str | None = Field(None, description="Only records for which this holds take part.")
+    date: ColumnName | None = Field(None, description="The column that --from and --to filter.")
+
+    @property
+    def keys(self) -> list[str]:
+        return [self.key] if isinstance(self.key, str) else list(self.key)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> RecordSet:
+        if sum(value is not None for value in (self.table, self.query, self.file, self.api)) != 1:
+            raise ValueError("give exactly one of table, query, file or api")
+        if self.writes and not self.query:
+            raise ValueError("writes goes with query: a table is written itself")
+        if not self.keys or len(set(self.keys)) != len(self.keys):
+            raise ValueError("key names at least one column, and each only once")
+        for name in (self.table, self.writes):
+            if name is not None:
+                _valid(expressions.split_relation, name)
+        for name in (*self.keys, *([self.date] if self.date else [])):
+            _valid(expressions.identifier, name)
+        if self.query:
+            _valid(expressions.parse_query, self.query)
+        return self
+
+
+class Link(Part):
+    """The column that holds the link; it is only ever written where it is NULL."""
+
+    column: ColumnName = Field(description="The target's column that takes the source key.")
+    also: dict[ColumnName, str] = Field(default_factory=dict, description="Further target columns set with the link.")
+
+    @field_validator("also")
+    @classmethod
+    def _readable(cls, also: dict[str, str]) -> dict[str, str]:
+        for name, text in also.items():
+            _valid(expressions.identifier, name)
+            _valid(expressions.parse, text, "s")
+        return also
+
+
+class Tolerance(Part):
+    """How far the source may lie before or after the target."""
+
+    before: str | Decimal = "0"
+    after: str | Decimal = "0"
+
+
+class Within(Part):
+    """A window: both values may differ by at most the tolerance, bounds included."""
+
+    target: str
+    source: str
+    tolerance: str | Decimal | Tolerance
+
+
+class Pass(Part):
+    """One matching rule."""
+
+    name: Name
+    on: dict[str, str] | list[ColumnName] = Field(
+        description="Equalities, target expression: source expression; or the names that both sides share. NULL equals nothing."
+    )
+    within: Within | list[Within] | None = Field(None, description="Windows on times, dates or numbers.")
+    when: str | None = Field(None, description="A condition over both sides that must be true.")
+    prefer: list[str] = Field(default_factory=list, description="Which candidate is best: terms in order.")
+    on_tie: Literal["review", "next"] = Field("review", description="What happens to equally good candidates.")
+    accept: Literal["auto", "review"] = Field("auto", description="review: what matches is only proposed.")
+    confidence: Share = Field(Decimal(1), description="How sure this rule is, 0 to 1.")
+    compare_as: Literal["text"] | None = Field(None, description="Compare the `on` values as text.")
+
+    @property
+    def pairs(self) -> list[tuple[expressions.Expression, expressions.Expression]]:
+        """The `on` equalities as (target expression, source expression)."""
+        if isinstance(self.on, list):
+            quoted = [expressions.quote(name) for name in self.on]
+            return [(expressions.parse(name, "t"), expressions.parse(name, "s")) for name in quoted]
+        return [(expressions.parse(left, "t"), expressions.parse(right, "s")) for left, right in self.on.items()]
+
+    @property
+    def preferences(self) -> list[expressions.Preference]:
+        return [expressions.parse_prefer(term) for term in self.prefer]
+
+    @model_validator(mode="after")
+    def _readable(self) -> Pass:
+        if not self.on and not self.within:
+            raise ValueError("a pass needs `on` or `within`, or every record would match every other")
+        if isinstance(self.on, dict):
+            for left, right in self.on.items():
+                _one_side("t", left)
+                _one_side("s", right)
+        else:
+            for name in self.on:
+                _valid(expressions.identifier, name)
+        if self.when is not None:
+            _valid(expressions.parse, self.when, "t")
+        for term in self.prefer:
+            _valid(expressions.parse_prefer, term)
+        return self
+
+
+def _one_side(side: expressions.Side, text: str) -> None:
+    _valid(expressions.parse, text, side)
+    if expressions.parse(text, side).sides() - {side}:
+        raise ValueError(
+            f"{text!r} stands for the {'target' if side == 't' else 'source'} and may name only its columns"
+        )
+
+
+class Interpretation(Part):
+    """A sentence for people about a matched pair; the first whose condition holds is said."""
+
+    when: str
+    say: str = Field(description="The sentence; {expression} parts are filled in.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Interpretation:
+        _valid(expressions.parse, self.when, "t")
+        _valid(expressions.parse_template, self.say)
+        return self
+
+
+class Validity(Part):
+    """A rule that a source record must keep; what fails becomes an import issue."""
+
+    rule: str
+    issue: str
+
+
+class Expectation(Part):
+    """What must be true after a backfill."""
+
+    coverage: Share | None = Field(None, description="The least share of the population that must be reconciled.")
+    right: dict[Name, str] = Field(
+        default_factory=dict,
+        description="Conditions over both sides that every linked pair must keep, by name.",
+    )
+
+    @field_validator("right")
+    @classmethod
+    def _readable(cls, right: dict[str, str]) -> dict[str, str]:
+        for text in right.values():
+            _valid(expressions.parse, text, "t")
+        return right
+
+
+class Reconciliation(Part):
+    """A configured pair of record sets with its rules."""
+
+    name: Name
+    title: str = ""
+    like: Name | None = Field(None, description="Another reconciliation whose fields this one takes and overrides.")
+    scope: ColumnName | None = Field(
+        None, description="Nothing is compared, capped or changed across values of this column."
+    )
+    population: Literal["target", "source"] = "target"
+    target: RecordSet
+    source: RecordSet
+    link: Link | None = None
+    cardinality: Literal["many_to_one", "one_to_one"] = "many_to_one"
+    passes: list[Pass] = Field(min_length=1)
+    valid: list[Validity] = Field(default_factory=list)
+    compare: dict[ColumnName, str] = Field(default_factory=dict)
+    backfill: dict[str, Any] = Field(default_factory=dict)
+    follow_ups: list[dict[str, str]] = Field(default_factory=list)
+    show: list[str] = Field(default_factory=list, description="What people see of a pair, as expressions.")
+    interpret: list[Interpretation] = Field(default_factory=list)
+    expect: Expectation = Expectation(coverage=None)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Reconciliation:
+        names = [rule.name for rule in self.passes]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"the pass name {doubled[0]!r} stands twice")
+        if self.population == "source" and self.cardinality != "one_to_one":
+            raise ValueError("population: source requires cardinality: one_to_one")
+        if self.link and len(self.source.keys) != 1:
+            raise ValueError("a source key that is linked is one column")
+        for text in self.show:
+            _valid(expressions.parse, text, "t")
+        if self.target.where is not None:
+            _one_side("t", self.target.where)
+        if self.source.where is not None:
+            _one_side("s", self.source.where)
+        return self
+
+    def canonical(self) -> str:
+        """The spec as canonical JSON: the same rules give the same text, however the file is laid out."""
+        document = self.model_dump(mode="json", exclude={"like", "title"})
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical form, in hex."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def pass_named(self, name: str) -> Pass:
+        return next(rule for rule in self.passes if rule.name == name)

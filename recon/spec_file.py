@@ -1,0 +1,178 @@
+"""Specs as YAML 1.2 files: errors name file, line, field, what is wrong and the nearest right name."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from recon.errors import SpecError, did_you_mean
+from recon.spec import Reconciliation
+
+MAX_SPEC_BYTES = 1_000_000  # a spec is a page or two; more is a wrong file
+
+# Fields that `like` replaces as a whole: a side is one thing, and half of another one makes no sense.
+_REPLACED_WHOLE = frozenset({"target", "source", "passes", "show", "interpret", "valid", "follow_ups"})
+
+
+def read(path: Path, find: Callable[[str], Path]) -> Reconciliation:
+    """Read one spec file.
+
+    Args:
+        path: the YAML file.
+        find: gives the file of another reconciliation by name, for `like`.
+
+    Raises:
+        SpecError: with file, line and field.
+    """
+    document, lines = _document(path)
+    try:
+        merged = _with_like(document, path, find, [str(document.get("name"))])
+        return Reconciliation.model_validate(merged)
+    except ValidationError as error:
+        raise _explained(error, path, lines) from error
+
+
+def _document(path: Path) -> tuple[dict[str, Any], CommentedMap]:
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise SpecError(f"{path.name} is too large for a spec.", why=f"It is over {MAX_SPEC_BYTES:,} bytes.")
+        loaded = YAML(typ="rt").load(StringIO(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SpecError(f"Cannot read {path}.", why=f"{error.strerror}.", todo="Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path} is not UTF-8 text.", todo="Save it as UTF-8.") from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecError(
+            f"{path}, line {line}: this is not YAML.", why=f"{error.problem or error.context}.".capitalize()
+        ) from error
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: this is not YAML.", why=str(error).splitlines()[0]) from error
+    if not isinstance(loaded, CommentedMap):
+        raise SpecError(f"{path}, line 1: a spec is a mapping of fields.", todo="Start with `name:`.")
+    return typing.cast(dict[str, Any], _plain(loaded)), loaded
+
+
+def _plain(value: Any) -> Any:
+    """Plain dicts and lists; YAML keeps `on` and `no` as the text they are."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return int(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def _with_like(document: dict[str, Any], path: Path, find: Callable[[str], Path], seen: list[str]) -> dict[str, Any]:
+    other = document.get("like")
+    if not isinstance(other, str):
+        return document
+    if other in seen:
+        raise SpecError(f"{path}: `like` goes round in a circle.", why=" → ".join([*seen, other]) + ".")
+    base_path = find(other)
+    base, _ = _document(base_path)
+    base = _with_like(base, base_path, find, [*seen, other])
+    return _merge(base, document, top=True)
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any], *, top: bool = False) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        whole = top and name in _REPLACED_WHOLE
+        if not whole and isinstance(value, dict) and isinstance(merged.get(name), dict):
+            merged[name] = _merge(merged[name], typing.cast(dict[str, Any], value))
+        else:
+            merged[name] = value
+    return merged
+
+
+# -- errors with lines -----------------------------------------------------------------------------------
+
+
+def _explained(error: ValidationError, path: Path, lines: CommentedMap) -> SpecError:
+    """The first problems of a validation as one error, each with its line and field."""
+    details = error.errors()
+    shown = details[:3]
+    said: list[str] = []
+    for detail in shown:
+        line, field = _place(lines, detail["loc"])
+        said.append(f"{path}, line {line}: {field}: {_problem(detail)}")
+    rest = f" (and {len(details) - len(shown)} more)" if len(details) > len(shown) else ""
+    return SpecError("\n".join(said) + rest, todo="See `recon schema` for every field.")
+
+
+def _problem(detail: ErrorDetails) -> str:
+    location = [part for part in detail["loc"] if isinstance(part, str)]
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        hint = did_you_mean(location[-1], _known_fields(location[:-1]))
+        return f"there is no field {location[-1]!r} here. {hint}".strip()
+    if kind == "missing":
+        return "this field is missing."
+    if kind == "string_pattern_mismatch":
+        return (
+            f"{detail['input']!r} is not a name: lower-case letters, digits and _, starting with a letter, at most 48."
+        )
+    message = detail["msg"].removeprefix("Value error, ")
+    if kind == "literal_error":
+        hint = did_you_mean(
+            str(detail["input"]),
+            str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", "),
+        )
+        message = f"{detail['input']!r} is not one of {detail.get('ctx', {}).get('expected')}. {hint}".strip()
+    return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
+
+
+def _place(lines: CommentedMap, location: tuple[int | str, ...]) -> tuple[int, str]:
+    """Line (from 1) and dotted field of an error's location; union tags that are not in the file are skipped."""
+    node: Any = lines
+    line, field = 1, ""
+    for part in location:
+        if isinstance(node, CommentedMap) and part in node:
+            line = node.lc.key(part)[0] + 1
+            field = f"{field}.{part}" if field else str(part)
+            node = node[part]
+        elif isinstance(node, CommentedSeq) and isinstance(part, int) and part < len(node):
+            line = node.lc.item(part)[0] + 1
+            field = f"{field}[{part + 1}]"
+            node = node[part]
+        elif isinstance(node, CommentedMap) and part == location[-1]:
+            field = f"{field}.{part}" if field else str(part)
+    return line, field or "the spec"
+
+
+def _known_fields(location: list[str]) -> set[str]:
+    """The fields of the part of a spec at `location`."""
+    model: type[BaseModel] | None = Reconciliation
+    for part in location:
+        if model is None or part not in model.model_fields:
+            continue
+        found = list(_models(model.model_fields[part].annotation))
+        model = found[0] if found else None
+    return set(model.model_fields) if model else set()
+
+
+def _models(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)

@@ -1,0 +1,145 @@
+"""Where things are: specs, sql/, expectations/, reports/; settings from the environment; policy from recon.toml."""
+
+from __future__ import annotations
+
+import getpass
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from recon import spec_file
+from recon.errors import NotFound, SpecError, UsageError, did_you_mean
+from recon.spec import Reconciliation
+
+POLICY_FILE = "recon.toml"
+_PACKAGE = Path(__file__).parent
+
+
+class Settings(BaseSettings):
+    """What the environment (or a `.env` file in the workspace) says; every variable starts with RECON_."""
+
+    model_config = SettingsConfigDict(env_prefix="RECON_", extra="ignore")
+
+    database_url: SecretStr | None = Field(None, description="Any PostgreSQL 15 or later; absent: the embedded one.")
+    user: str | None = Field(None, description="The acting person; absent: the operating system's user.")
+    environment: str | None = Field(
+        None, description="Where this runs; absent: development when embedded, else production."
+    )
+
+
+class SignOffPolicy(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    approvals: int = Field(1, ge=1)
+    recorded_by_name: bool = True
+
+
+class PlanPolicy(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    expires_days: int = Field(7, ge=1)
+    tolerance_rows: int = Field(0, ge=0)
+
+
+class Policy(BaseModel):
+    """What `recon.toml` lays down for a workspace."""
+
+    model_config = ConfigDict(extra="forbid")
+    sign_off: SignOffPolicy = Field(default_factory=lambda: SignOffPolicy(approvals=1))
+    plan: PlanPolicy = Field(default_factory=lambda: PlanPolicy(expires_days=7, tolerance_rows=0))
+
+
+def template_folder(name: Literal["notebooks", "sql", "expectations"]) -> Path:
+    """The shipped folder of this name: inside an installed wheel, or in the repository."""
+    inside = _PACKAGE / "template" / name
+    return inside if inside.is_dir() else _PACKAGE.parent / name
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with specs, bundles, suites and reports."""
+
+    root: Path
+
+    @classmethod
+    def find(cls, folder: Path | None = None) -> Workspace:
+        """The given folder, else the nearest one above that holds recon.toml, else the current one."""
+        if folder is not None:
+            if not folder.is_dir():
+                raise UsageError(f"There is no folder {folder}.", todo="Make one with `recon init DIR`.")
+            return cls(folder.resolve())
+        here = Path.cwd()
+        for candidate in (here, *here.parents):
+            if (candidate / POLICY_FILE).is_file():
+                return cls(candidate)
+        return cls(here)
+
+    @cached_property
+    def settings(self) -> Settings:
+        return Settings(_env_file=self.root / ".env")  # pyright: ignore[reportCallIssue] (pydantic-settings' own argument)
+
+    @cached_property
+    def policy(self) -> Policy:
+        path = self.root / POLICY_FILE
+        if not path.is_file():
+            return Policy()
+        try:
+            return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SpecError(f"{path} cannot be read.", why=str(error)) from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise SpecError(f"{path}: {field}: {first['msg']}.", todo="Correct the field.") from error
+
+    @property
+    def actor(self) -> str:
+        """The acting person: RECON_USER, else the operating system's user."""
+        return self.settings.user or getpass.getuser()
+
+    @property
+    def folder(self) -> Path:
+        """`.recon/`: the embedded database and other things of this machine."""
+        return self.root / ".recon"
+
+    @property
+    def backfills(self) -> Path:
+        return self.root / "sql" / "backfills"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def file(self, kind: Literal["notebooks", "sql", "expectations"], name: str) -> Path:
+        """A file of the workspace, else the shipped one of the same name."""
+        own = self.root / kind / name
+        return own if own.exists() else template_folder(kind) / name
+
+    # -- reconciliations -------------------------------------------------------------------------------
+
+    def reconciliations(self) -> dict[str, Path]:
+        """Name to spec file: the shipped ones, and the workspace's own, which win."""
+        shipped = sorted((_PACKAGE / "systems").glob("*/*.yaml"))
+        own = sorted((self.root / "reconciliations").glob("*.yaml"))
+        return {path.stem: path for path in [*shipped, *own]}
+
+    def spec_path(self, name: str) -> Path:
+        known = self.reconciliations()
+        if name not in known:
+            hint = did_you_mean(name, known) or f"There are: {', '.join(known)}."
+            raise NotFound(f'There is no reconciliation "{name}".', why=hint, todo="See `recon list`.")
+        return known[name]
+
+    def spec(self, name: str) -> Reconciliation:
+        """The reconciliation of this name. Raises NotFound or SpecError."""
+        path = self.spec_path(name)
+        spec = spec_file.read(path, self.spec_path)
+        if spec.name != path.stem:
+            raise SpecError(
+                f'{path}: the file holds "{spec.name}".', why="A spec's file is named like the spec.",
+                todo=f"Rename it to {spec.name}.yaml.",
+            )  # fmt: skip
+        return spec
