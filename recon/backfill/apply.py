@@ -20,6 +20,7 @@ from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, ReconError, Stale
 from recon.workspace import Workspace
 
+RESUMABLE = ("approved", "applying", "interrupted", "apply_failed")  # from where an apply starts or goes on
 SHOWN_DRIFTS = 20  # rows named when a plan is stale; the count says how many more
 
 
@@ -67,6 +68,8 @@ def apply(
         found = plans.read(session, workspace, plan)
         if found.state == "applied" or found.state == "verified":
             return Applied(plan, True, found.rows, 0, 0, [], 0.0, found.state)
+        if found.state not in RESUMABLE:
+            raise IllegalMove(f"Plan {plan} is {found.state} and cannot be applied.", todo="See `recon plans`.")
         if found.state == "approved":
             sign_off.not_expired(session, found, actor)
         executor.unchanged_schema(session, found)
@@ -143,7 +146,7 @@ def _done(session: Session, plan: Plan) -> Mapping[int, int]:
 
 def _dry_run(database: Database, plan: Plan) -> Applied:
     """Run the first batches for real and roll them back; needs no sign-off, and leaves no trace."""
-    if plan.state not in ("planned", "approved", "interrupted", "apply_failed", "applying"):
+    if plan.state not in ("planned", *RESUMABLE):
         raise IllegalMove(
             f"Plan {plan.plan} is {plan.state}.", why="There is nothing left that it would change.",
             todo="See `recon plans`; `recon revert` undoes an applied plan.",

@@ -136,7 +136,8 @@ def identity(session: Session) -> dict[str, str]:
 
 
 _FINGERPRINT = """
-    SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || attgenerated
+    SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull::text
+        || ' ' || attgenerated::text
     FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped
     UNION ALL SELECT 'constraint ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::oid
     UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = $1::oid
@@ -148,5 +149,9 @@ _FINGERPRINT = """
 
 def fingerprint(session: Session, relation: Relation) -> str:
     """sha256 over a table's columns, constraints, indexes, triggers and rules: what a reviewer relied on."""
+    # The definitions leave out what the search path makes plain, so it is the same one for every fingerprint.
+    path = session.value("SELECT current_setting('search_path')")
+    session.execute("SELECT set_config('search_path', 'pg_catalog', true)")
     lines = sorted(row[0] for row in session.rows(_FINGERPRINT, relation.oid))
+    session.execute("SELECT set_config('search_path', $1, true)", path)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -97,6 +97,17 @@ batches = sa.Table(
     sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
 )
 
+check_results = sa.Table(
+    "check_results",
+    metadata,
+    sa.Column("entry", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False, index=True),
+    sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), comment="the plan that was verified; NULL: none"),
+    sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("success", sa.Boolean, nullable=False),
+    sa.Column("result", JSONB, nullable=False),
+)
+
 
 def ensure(database: Database) -> None:
     """Create what is missing; does nothing more than one look where all is there.

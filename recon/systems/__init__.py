@@ -1,0 +1,26 @@
+"""The reconciliations that ship with recon: a folder each, with its specs, its sample data and what is its alone."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from recon.errors import NotFound
+from recon.sources.samples import Sample
+
+_FOLDER = Path(__file__).parent
+
+
+def sample_of(name: str) -> Sample:
+    """The sample data of a shipped reconciliation. Raises NotFound where it has none."""
+    for path in _FOLDER.glob("*/sample.py"):
+        if (path.parent / f"{name}.yaml").is_file():
+            module = import_module(f"recon.systems.{path.parent.name}.sample")
+            return Sample(f"{path.parent.name}.sql", module.tables)
+    raise NotFound(f'"{name}" has no sample data.', todo=f"These have: {', '.join(with_sample())}.")
+
+
+def with_sample() -> list[str]:
+    """The names of the shipped reconciliations that have sample data."""
+    folders = [path.parent for path in _FOLDER.glob("*/sample.py")]
+    return sorted(spec.stem for folder in folders for spec in folder.glob("*.yaml"))

@@ -1,0 +1,51 @@
+# Two commands: `make demo` and `make test`. Each sets up all it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+BROWSERS := chromium chromium-browser google-chrome
+FIND_BROWSER := for name in $(BROWSERS); do command -v $$name && exit 0; done; exit 1
+
+.PHONY: demo test lint browser bench constraints clean
+
+demo: .venv/.runtime
+	@$(BIN)/recon demo
+
+test: .venv/.development browser lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.development
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/marimo check --strict notebooks/*.py
+
+bench: .venv/.development
+	$(BIN)/python -m benchmarks
+
+# A browser for the tests that look at pages: Debian's, where we may install it.
+browser:
+	@($(FIND_BROWSER)) > /dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null || true; \
+	else \
+		echo "No browser found: install chromium (apt-get install chromium) to run the browser tests; they skip now."; \
+	fi
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+.venv/.runtime: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/.development: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch .venv/.runtime $@
+
+# Write down what is installed: names and versions only.
+constraints: .venv/.development
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
+
+clean:
+	rm -rf .venv .recon

@@ -1,0 +1,312 @@
+"""Run a suite with Great Expectations on the live tables, and say honestly what passed, failed or proved nothing.
+
+The library is quiet where it should not be: it drops an expectation that it does not know, passes an empty
+suite and an empty table, and reports an expectation that raised as one that failed. Each is met here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from types import ModuleType
+from typing import Any, Literal
+
+from sqlalchemy.pool import NullPool
+from sqlglot import exp
+
+from recon.checks import relation, suites
+from recon.checks.suites import Suite
+from recon.database import relations
+from recon.database.connect import Database, Session
+from recon.errors import CheckErrored
+from recon.expressions import DIALECT, identifier
+from recon.matching.bind import Bound, bind
+from recon.spec import Reconciliation
+from recon.workspace import Workspace
+
+EXAMPLES = 20  # keys named for each check; the count says how many there are
+ERROR_CHARACTERS = 300  # of what the library says when an expectation raises; the rest is the statement
+
+Status = Literal["passed", "failed", "errored"]
+
+
+@dataclass(frozen=True)
+class CheckItem:
+    """What one expectation found. An errored one proves nothing, neither right nor wrong."""
+
+    name: str
+    says: str
+    kind: str  # coverage, right, or other for what people added
+    status: Status
+    observed: str
+    unexpected: int
+    examples: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a suite found at one time (UTC)."""
+
+    reconciliation: str
+    at: datetime
+    items: tuple[CheckItem, ...]
+
+    def _with(self, status: Status) -> list[CheckItem]:
+        return [item for item in self.items if item.status == status]
+
+    @property
+    def passed(self) -> list[CheckItem]:
+        return self._with("passed")
+
+    @property
+    def failed(self) -> list[CheckItem]:
+        return self._with("failed")
+
+    @property
+    def errored(self) -> list[CheckItem]:
+        return self._with("errored")
+
+    @property
+    def success(self) -> bool:
+        """Whether there are checks and all of them passed."""
+        return bool(self.items) and len(self.passed) == len(self.items)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The result as a JSON document."""
+        return {
+            "reconciliation": self.reconciliation,
+            "at": self.at.isoformat(),
+            "success": self.success,
+            "items": [asdict(item) | {"examples": list(item.examples)} for item in self.items],
+        }
+
+
+def check(database: Database, workspace: Workspace, spec: Reconciliation) -> CheckResult:
+    """Run the suite of a reconciliation, read-only.
+
+    Raises:
+        CheckErrored: nothing could be checked: no expectation, an unknown one, one that the spec asks for and
+            the file lacks, source keys that are not unique, or a library that does not load.
+        SchemaMismatch, SpecError: the spec does not fit the database, or the suite's file cannot be read.
+    """
+    suite = suites.load(workspace, spec)
+    if not suite["expectations"] or spec.link is None:
+        raise CheckErrored(
+            f"There is nothing to check for {spec.name}.",
+            why="Its suite is empty." if spec.link else "It sets no link.",
+            todo="An empty suite proves nothing: say what must be true under `expect` in the spec.",
+        )
+    at = datetime.now(UTC)
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        _unique_source(session, bound)
+    with _quiet():
+        library = _library()
+        loaded = _loaded(library, suite)
+        if missing := suites.lacking(suite, spec):
+            raise CheckErrored(
+                f"The suite of {spec.name} does not hold what its spec expects: {', '.join(missing)}.",
+                why="A check that is left out would count as passed.",
+                todo=f"Delete {suites.own_path(workspace, spec)} to use what the spec asks, or add it there.",
+            )
+        results = _validated(library, database, bound, loaded)
+    with database.session(read_only=True) as session:
+        items = [
+            _item(session, bound, expectation, results.get(position))
+            for position, expectation in enumerate(suite["expectations"])
+        ]
+    return CheckResult(spec.name, at, tuple(items))
+
+
+def _unique_source(session: Session, bound: Bound) -> None:
+    if relations.is_unique(session, bound.source, bound.spec.source.keys):
+        return
+    if found := session.rows(relation.doubled_sources(bound).sql(DIALECT)):
+        raise CheckErrored(
+            f"{bound.source.label}: the key {bound.spec.source.keys[0]} is not unique.",
+            why=f"At least two records have {found[0][0]!r}, so links to it cannot be counted.",
+            todo="Remove the duplicates.",
+        )
+
+
+# -- the library -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """The library logs what we report ourselves, and warns of what is its own to mend."""
+    logger = logging.getLogger("great_expectations")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            # Of add_sql: it would have us use add_postgres, which refuses some URLs.
+            warnings.filterwarnings("ignore", message="You are using a generic SQLDatasource")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _library() -> ModuleType:
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported; nothing is sent anywhere
+    try:
+        import great_expectations
+    except (Exception, SystemExit) as error:  # a broken pyspark beside it makes its import call sys.exit(0)
+        raise CheckErrored(
+            "Great Expectations cannot be loaded.",
+            why=f"Its import ended with {type(error).__name__}: {error}.",
+            todo="Repair the installation; a pyspark beside it needs grpcio.",
+        ) from error
+    return great_expectations
+
+
+def _loaded(library: ModuleType, suite: Suite) -> Any:
+    """The suite as the library's object, with every expectation of the file in it, marked with its position."""
+    expectations = [
+        {"type": item["type"], "kwargs": dict(item["kwargs"]), "meta": {**item["meta"], "position": position}}
+        for position, item in enumerate(suite["expectations"])
+    ]
+    for position, item in enumerate(expectations):
+        try:
+            alone = library.ExpectationSuite(name="one", expectations=[item]).expectations
+            why = "Great Expectations has no expectation of this type, and would leave it out without a word."
+        except Exception as error:
+            alone, why = [], _said(error)
+        if len(alone) != 1:
+            raise CheckErrored(
+                f"Expectation {position + 1} cannot be used: {item['type']}.", why=why, todo="Correct it in the suite."
+            )
+    whole = library.ExpectationSuite(name=str(suite.get("name") or "suite"), expectations=expectations)
+    if len(whole.expectations) != len(expectations):
+        raise CheckErrored(
+            f"Of {len(expectations)} expectations {len(whole.expectations)} were loaded.",
+            why="What is left out would count as passed.",
+        )
+    return whole
+
+
+def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any) -> dict[int, Any]:
+    """The library's result of each expectation, by its position in the file."""
+
+    def connect() -> Any:
+        # The library is handed open connections, so it never holds the URL with its password.
+        pooled = database.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()  # so that it stays open when `pooled` goes
+        connection.read_only = True
+        return connection
+
+    try:
+        context = library.get_context(mode="ephemeral")
+        context.variables.progress_bars = {"globally": False, "metric_calculations": False}
+        source = context.data_sources.add_sql(
+            name="database",
+            connection_string="postgresql+psycopg://",
+            create_temp_table=False,
+            kwargs={"creator": connect, "poolclass": NullPool},
+        )
+        query = _as_text_clause(relation.checked(bound).sql(DIALECT, pretty=True))
+        asset = source.add_query_asset(name="checked", query=query)
+        batch = asset.add_batch_definition_whole_table("all").get_batch()
+        # Counts only: rows stay in the database, and examples are asked for below.
+        found = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
+    except Exception as error:
+        raise CheckErrored(why=_said(error)) from error
+    return {result.expectation_config.meta["position"]: result for result in found.results}
+
+
+def _as_text_clause(sql: str) -> str:
+    """SQL as sqlalchemy.text() must be given it: there `:name` is a bind parameter, also inside a literal.
+
+    >>> _as_text_clause("SELECT 'a:b'")
+    "SELECT 'a\\\\:b'"
+    """
+    return sql.replace(":", "\\:")
+
+
+def _said(error: object) -> str:
+    """The first line of what went wrong; the statement and its values stay out of it."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:ERROR_CHARACTERS]
+
+
+# -- results ---------------------------------------------------------------------------------------------
+
+
+def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: Any) -> CheckItem:
+    meta = expectation["meta"]
+    name = str(
+        meta.get("name") or " ".join([expectation["type"], str(expectation["kwargs"].get("column", ""))]).strip()
+    )
+    says, kind = str(meta.get("says") or name), str(meta.get("kind") or "other")
+    error = _raised(result)
+    if error is not None:
+        return CheckItem(name, says, kind, "errored", "", 0, error=error)
+    document: dict[str, Any] = result.result
+    status: Status = "passed" if result.success else "failed"
+    if "unexpected_count" not in document:
+        return CheckItem(name, says, kind, status, str(document.get("observed_value")), 0)
+    unexpected = int(document["unexpected_count"])
+    whole = int(document["element_count"]) - int(document.get("missing_count") or 0)
+    if kind == "coverage" and whole == 0:
+        # The library passes an empty table, and a `where` that selects nothing with it.
+        return CheckItem(name, says, kind, "errored", "0 of 0", 0, error="There is no record to check.")
+    examples = _examples(session, bound, expectation) if unexpected else ()
+    return CheckItem(name, says, kind, status, observed(whole - unexpected, whole), unexpected, examples)
+
+
+def observed(right: int, whole: int) -> str:
+    """A count with its share; what is not all is never rounded up to 100 %.
+
+    >>> observed(125, 135), observed(999_999, 1_000_000), observed(0, 0)
+    ('125 of 135 (92.6 %)', '999999 of 1000000 (99.9 %)', '0 of 0')
+    """
+    if not whole:
+        return "0 of 0"
+    share = (Decimal(100 * right) / whole).quantize(Decimal("0.1"), ROUND_HALF_UP)
+    return f"{right} of {whole} ({share if right == whole else min(share, Decimal('99.9'))} %)"
+
+
+def _raised(result: Any) -> str | None:
+    """Why an expectation has no answer; None where it came to one, right or wrong."""
+    if result is None:
+        return "It gave no result."
+    info: dict[str, Any] = result.exception_info or {}
+    # One expectation has one such record, or one for each metric that it needed.
+    for part in [info, *[value for value in info.values() if isinstance(value, dict)]]:
+        if part.get("raised_exception"):
+            return _said(part.get("exception_message") or "It raised an error.")
+    return None if result.success or result.result else "It gave no result."
+
+
+def _examples(session: Session, bound: Bound, expectation: dict[str, Any]) -> tuple[str, ...]:
+    """Keys of records that do not keep an expectation, by SQL of our own: the library would fetch every row."""
+    kwargs = expectation["kwargs"]
+    if set(kwargs) - {"column", "value_set", "mostly"}:
+        return ()  # a row_condition, say, of which our query would know nothing
+    column = exp.Column(this=identifier(kwargs["column"]), table=identifier("checked"))
+    if expectation["type"] == suites.NOT_NULL:
+        condition: exp.Expr = exp.Is(this=column, expression=exp.Null())
+    elif expectation["type"] == suites.IN_SET and kwargs["value_set"] == [True]:
+        condition = exp.not_(column)
+    else:
+        return ()
+    rows = session.rows(relation.examples(bound, condition, EXAMPLES).sql(DIALECT))
+    return tuple(_key(row) for row in rows)
+
+
+def _key(parts: tuple[Any, ...]) -> str:
+    """A key as text; a composite one as a JSON array, as everywhere."""
+    if len(parts) == 1:
+        return str(parts[0])
+    return json.dumps([value if isinstance(value, (int, str, type(None))) else str(value) for value in parts])

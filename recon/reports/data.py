@@ -1,0 +1,355 @@
+"""Everything that a report shows of one reconciliation, counted from the tables; nothing is drawn here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlglot import exp
+
+from recon import expressions
+from recon.backfill import plan as plans
+from recon.backfill import states
+from recon.backfill.plan import Plan
+from recon.database import tables
+from recon.database.connect import Database, Session
+from recon.errors import UsageError
+from recon.expressions import DIALECT, TEXT_TYPES, column, identifier
+from recon.matching import pairs
+from recon.matching import run as runs
+from recon.matching.bind import Bound, bind
+from recon.matching.run import Run
+from recon.matching.statements import key_names
+from recon.workspace import Workspace
+
+SHOWN_ROWS = 200  # rows of each list; what is left out is counted, and `recon decisions` gives all of them
+AWAITING = ("proposed", "ambiguous")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many records of a population are reconciled at one moment; excluded records are not in it."""
+
+    linked: int
+    population: int
+    at: datetime
+
+    @property
+    def missing(self) -> int:
+        return self.population - self.linked
+
+    @property
+    def share(self) -> float | None:
+        """0 to 1; None where nothing is left to cover."""
+        return runs.coverage({"linked": self.linked, "unmatched": self.missing})
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Coverage with the words for when it was counted."""
+
+    says: str
+    coverage: Coverage
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bar of the waterfall: what adds up to the population, and the population itself."""
+
+    label: str
+    kind: Literal["linked", "matched", "proposed", "ambiguous", "unmatched", "excluded", "invalid", "population"]
+    records: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a list of records: its name in the record, what people read, and whose it is."""
+
+    name: str
+    label: str
+    side: Literal["target", "source", "decision"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A list of records, capped; `total` says how many there are."""
+
+    columns: tuple[Column, ...]
+    records: list[dict[str, Any]]
+    total: int
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How well a target column that passes compare on is filled (INV-12); blank text does not count."""
+
+    column: str
+    passes: tuple[str, ...]
+    filled: int
+    population: int
+    filled_unlinked: int
+    unlinked: int
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report shows; times are UTC."""
+
+    reconciliation: str
+    title: str
+    generated_at: datetime
+    database: str
+    target: str
+    source: str
+    link: str | None
+    expected_coverage: float | None
+    run: Run
+    now: Coverage
+    before: Coverage | None
+    moments: tuple[Moment, ...]
+    plan: Plan | None
+    approvals: tuple[dict[str, Any], ...]
+    log: tuple[dict[str, Any], ...]
+    rows: Rows
+    waiting: Rows
+    unmatched: Rows
+    identifiers: tuple[Filled, ...]
+    spec_digest: str
+    checks: dict[str, Any] | None
+
+    @property
+    def rules_changed(self) -> bool:
+        """Whether the spec is no longer the one that the run decided by."""
+        return self.run.spec_digest != self.spec_digest
+
+    @property
+    def unplanned(self) -> int:
+        """Records that the run matched and the shown plan does not hold, for it came from an older run."""
+        if self.plan is None or self.plan.run == self.run.run:
+            return 0
+        return self.run.outcomes.get("matched", 0)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The run as a waterfall: linked before, each pass, what waits, what is missing, the population.
+
+        A waiting kind is left out where a run has none of it; a pass is always there.
+        """
+        counts = self.run.outcomes
+        rest: tuple[tuple[str, Any], ...] = (
+            ("proposed, a person decides", "proposed"),
+            ("ambiguous, a person decides", "ambiguous"),
+            ("unmatched", "unmatched"),
+            ("invalid", "invalid"),
+            ("excluded", "excluded"),
+        )
+        return (
+            Step("linked before", "linked", counts.get("linked", 0)),
+            *(Step(rule.name, "matched", rule.matched) for rule in self.run.passes),
+            *(Step(label, kind, counts[kind]) for label, kind in rest if counts.get(kind)),
+            Step("population", "population", self.run.population),
+        )
+
+
+def gather(
+    database: Database,
+    workspace: Workspace,
+    name: str,
+    plan: str | None = None,
+    checks: dict[str, Any] | None = None,
+) -> ReportData:
+    """Count and list what a report on a reconciliation shows.
+
+    Args:
+        database: where the records are.
+        workspace: where the spec is.
+        name: the reconciliation.
+        plan: a plan's id; the report is then on the run that it came from. None: the latest run and plan.
+        checks: the result of the checks as a document, or None where none were run.
+
+    Raises:
+        NotFound: no such reconciliation, no finished run, or no such plan.
+        UsageError: the plan is another reconciliation's.
+        SchemaMismatch: the tables are no longer what the spec names.
+    """
+    spec = workspace.spec(name)
+    shown_plan = _plan(database, workspace, name, plan)
+    run = runs.load(database, name, shown_plan.run if plan and shown_plan else None)
+    planned_from = runs.load(database, name, shown_plan.run) if shown_plan else run
+    previous = _previous(database, run)
+    with database.session(read_only=True) as session:
+        # Every count below is of one moment, or the parts would not add up while others write.
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        bound = bind(session, spec)
+        now, identifiers = _live(session, bound, run)
+        before = _then(planned_from)
+        return ReportData(
+            reconciliation=name,
+            title=spec.title or name,
+            generated_at=now.at,
+            database=session.value("SELECT current_database()::text"),
+            target=bound.target.label,
+            source=bound.source.label,
+            link=spec.link.column if spec.link else None,
+            expected_coverage=None if spec.expect.coverage is None else float(spec.expect.coverage),
+            run=run,
+            now=now,
+            before=before,
+            moments=_moments(now, run, previous, shown_plan, before),
+            plan=shown_plan,
+            approvals=tuple(_approvals(session, shown_plan)) if shown_plan else (),
+            log=tuple(states.log(session, shown_plan.plan)) if shown_plan else (),
+            rows=_planned(session, bound, shown_plan) if shown_plan else _decided(session, bound, run, ("matched",)),
+            waiting=_decided(session, bound, run, AWAITING),
+            unmatched=_decided(session, bound, run, ("unmatched",)),
+            identifiers=identifiers,
+            spec_digest=spec.digest,
+            checks=checks,
+        )
+
+
+def _plan(database: Database, workspace: Workspace, name: str, plan: str | None) -> Plan | None:
+    if plan is None:
+        return next(iter(plans.listed(database, workspace, name)), None)
+    found = plans.load(database, workspace, plan)
+    if found.reconciliation != name:
+        raise UsageError(f"Plan {plan} belongs to {found.reconciliation}, not to {name}.")
+    return found
+
+
+def _previous(database: Database, run: Run) -> Run | None:
+    """The finished run before this one, of the whole population as this one."""
+    for older in runs.history(database, run.reconciliation):
+        if older["state"] == "success" and older["started_at"] < run.started_at and not older["limited"]:
+            return runs.load(database, run.reconciliation, older["run"])
+    return None
+
+
+# -- coverage --------------------------------------------------------------------------------------------
+
+
+def _then(run: Run) -> Coverage | None:
+    """Coverage when a run looked, before anything of it was written; None where it looked at a part only."""
+    if run.limited:
+        return None
+    outcomes = run.outcomes
+    linked = outcomes.get("linked", 0) + outcomes.get("same", 0) + outcomes.get("changed", 0)
+    return Coverage(linked, run.population - outcomes.get("excluded", 0), run.started_at)
+
+
+def _live(session: Session, bound: Bound, run: Run) -> tuple[Coverage, tuple[Filled, ...]]:
+    """Coverage and identifiers of the target as it is now, in one scan."""
+    passes: dict[str, list[str]] = {}
+    for rule in bound.passes:
+        for name in bound.columns([left for left, _ in rule.rule.pairs], "t"):
+            passes.setdefault(name, []).append(rule.name)
+    unlinked = exp.Is(this=bound.link.copy(), expression=exp.Null()) if bound.link is not None else exp.true()
+    everything = exp.Star()
+    query = exp.Select(
+        expressions=[
+            exp.func("now"),
+            exp.Count(this=everything),
+            _count_where(everything, unlinked),
+            *[exp.Count(this=_identifying(bound, name)) for name in passes],
+            *[_count_where(_identifying(bound, name), unlinked) for name in passes],
+        ]
+    ).from_(bound.target.aliased("t"))
+    if bound.target_where is not None:
+        query = query.where(bound.target_where.copy())
+    at, population, missing, *counts = session.rows(query.sql(DIALECT))[0]
+    filled, filled_unlinked = counts[: len(passes)], counts[len(passes) :]
+    identifiers = tuple(
+        Filled(name, tuple(rules), of_all, population, of_unlinked, missing)
+        for (name, rules), of_all, of_unlinked in zip(passes.items(), filled, filled_unlinked, strict=True)
+    )
+    at = at.astimezone(UTC)
+    if bound.link is None:  # nothing holds the link: what the run decided is what there is
+        outcomes = run.outcomes
+        whole = run.population - outcomes.get("excluded", 0)
+        return Coverage(sum(outcomes.get(name, 0) for name in runs.RECONCILED), whole, at), identifiers
+    return Coverage(population - missing, population - run.outcomes.get("excluded", 0), at), identifiers
+
+
+def _count_where(counted: exp.Expr, condition: exp.Expr) -> exp.Filter:
+    return exp.Filter(this=exp.Count(this=counted.copy()), expression=exp.Where(this=condition.copy()))
+
+
+def _identifying(bound: Bound, name: str) -> exp.Expr:
+    """The column, with blank text as NULL: a blank identifies nothing."""
+    value = column("t", name)
+    if bound.target.columns[name] not in TEXT_TYPES:
+        return value
+    return exp.Nullif(this=exp.Trim(this=exp.cast(value, "text")), expression=exp.Literal.string(""))
+
+
+def _moments(
+    now: Coverage, run: Run, previous: Run | None, plan: Plan | None, before: Coverage | None
+) -> tuple[Moment, ...]:
+    """Then and now, oldest first (INV-11): since the last run, since the last backfill."""
+    found: dict[str, Moment] = {}
+    if previous and (then := _then(previous)):
+        found[previous.run] = Moment(f"previous run {previous.run}", then)
+    if then := _then(run):
+        found[run.run] = Moment(f"run {run.run}", then)
+    if plan and before:
+        found[plan.run] = Moment(f"before plan {plan.plan}", before)
+    return (*sorted(found.values(), key=lambda moment: moment.coverage.at), Moment("now", now))
+
+
+# -- lists -----------------------------------------------------------------------------------------------
+
+
+def _columns(bound: Bound, decision: Iterable[str], *, source: bool = True) -> tuple[Column, ...]:
+    """The target's key and shown columns, the source's, then what was decided (INV-09)."""
+    spec = bound.spec
+    shown: dict[str, list[Column]] = {"target": [], "source": [], "decision": []}
+    for text, label in zip(spec.show, pairs.labels(spec.show), strict=True):
+        sides = expressions.parse(text, "t").sides()
+        side = "target" if sides <= {"t"} else "source" if sides == {"s"} else "decision"
+        shown[side].append(Column(label, label, side))
+    targets = zip(key_names("target_key", len(spec.target.keys)), spec.target.keys, strict=True)
+    sources = zip(key_names("source_key", len(spec.source.keys)), spec.source.keys, strict=True)
+    found = [*(Column(name, label, "target") for name, label in targets), *shown["target"]]
+    if source:
+        found += [*(Column(name, label, "source") for name, label in sources), *shown["source"], *shown["decision"]]
+    return (*found, *(Column(name, name, "decision") for name in decision))
+
+
+def _decided(session: Session, bound: Bound, run: Run, outcomes: tuple[str, ...]) -> Rows:
+    total = sum(run.outcomes.get(outcome, 0) for outcome in outcomes)
+    if outcomes == ("unmatched",):
+        columns = _columns(bound, ("pass", "reason"), source=False)
+    elif outcomes == AWAITING:
+        columns = _columns(bound, ("outcome", "pass", "confidence", "interpretation"))
+    else:
+        columns = _columns(bound, ("pass", "confidence", "interpretation"))
+    records = pairs.listed(session, bound, run.run, outcomes=outcomes, limit=SHOWN_ROWS) if total else []
+    return Rows(columns, records, total)
+
+
+def _planned(session: Session, bound: Bound, plan: Plan) -> Rows:
+    """The plan's rows; pass, confidence and interpretation are those that were signed, not today's."""
+    staged = tables.own("staged", plan.plan)
+    frozen = exp.Table(this=staged.this, db=staged.args["db"], alias=exp.TableAlias(this=identifier("p")))
+    names = key_names("target_key", len(bound.target_keys))
+    same = [exp.EQ(this=column("d", name), expression=column("p", name)) for name in names]
+    query = pairs.pairs(bound, plan.run).join(frozen, on=exp.and_(*same))
+    signed = ("pass", "confidence", "interpretation")
+    kept = [part for part in query.expressions if part.alias_or_name not in signed]
+    query = query.select(*kept, *(column("p", name) for name in signed), append=False)
+    query = query.order_by(*[column("d", name) for name in names]).limit(SHOWN_ROWS)
+    return Rows(_columns(bound, signed), session.records(query.sql(DIALECT)), plan.rows)
+
+
+def _approvals(session: Session, plan: Plan) -> list[dict[str, Any]]:
+    """Who approved exactly this digest, how and when."""
+    given = tables.approvals
+    query = (
+        sa.select(given.c.approver, given.c.method, given.c.at)
+        .where(given.c.plan == plan.plan, given.c.digest == plan.digest)
+        .order_by(given.c.at)
+    )
+    return [dict(row) for row in session.connection.execute(query).mappings()]

@@ -1,0 +1,150 @@
+"""Figures from plain records: they draw what was counted elsewhere, and never query.
+
+Every bar says its number and its name in words, and the kinds differ by pattern too: a print without colour
+tells them apart.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from recon.reports.data import Coverage, Step
+from recon.reports.tables import count, percent, points, records, words
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
+BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
+ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
+
+# Fill, pattern: blue for what is reconciled (darker: new), amber for what waits for a person, red for what is missing.
+_LOOKS = {
+    "linked": ("#a9bfd6", ""),
+    "matched": ("#1f5f9e", ""),
+    "proposed": ("#e0a030", "/"),
+    "ambiguous": ("#e0a030", "x"),
+    "unmatched": ("#b8433a", "\\"),
+    "invalid": ("#7b2d6b", "."),
+    "excluded": ("#c4cbd2", "-"),
+    "population": ("#3c4854", ""),
+}
+
+
+def waterfall(steps: Sequence[Step]) -> go.Figure:
+    """How a run's decisions add up to the population: one bar for each step, each starting where the last one ended."""
+    import plotly.graph_objects as go
+
+    starts: list[int] = []
+    position = 0
+    for step in steps:
+        starts.append(0 if step.kind == "population" else position)
+        position += step.records
+    ends = [start + step.records for start, step in zip(starts, steps, strict=True)]
+    labels = [_label(words(step.label)) for step in steps]
+    axis = list(range(len(steps)))  # places and not labels: two steps of the same name stay two bars
+    figure = go.Figure(
+        go.Bar(
+            orientation="h",
+            y=axis,
+            x=[step.records for step in steps],
+            base=starts,
+            width=0.62,
+            marker={
+                "color": [_LOOKS[step.kind][0] for step in steps],
+                "pattern": {
+                    "shape": [_LOOKS[step.kind][1] for step in steps],
+                    "fgcolor": "#ffffff",
+                    "size": 6,
+                    "solidity": 0.25,
+                },
+            },
+            customdata=labels,
+            hovertemplate="%{customdata}: %{x:,} records<extra></extra>",
+        )
+    )
+    for place, step, end in zip(axis, steps, ends, strict=True):
+        sign = "" if step.kind in ("linked", "population") else "+"
+        figure.add_annotation(
+            x=end, y=place, text=f"<b>{sign}{count(step.records)}</b>", xanchor="left", xshift=6, showarrow=False,
+            font={"color": INK if step.records else MUTED},
+        )  # fmt: skip
+    for place, end in zip(axis[:-1], ends, strict=False):  # a hair line from the end of each bar to the next one
+        figure.add_shape(
+            type="line", x0=end, x1=end, y0=place - 0.31, y1=place + 1.31,
+            line={"color": MUTED, "width": 1, "dash": "dot"},
+        )  # fmt: skip
+    _style(figure, len(steps), labels, max(ends, default=0))
+    figure.update_xaxes(title={"text": "records", "font": {"size": 12, "color": MUTED}})
+    return figure
+
+
+def coverage(before: Coverage | None, now: Coverage, expected: float | None = None) -> go.Figure:
+    """Coverage before and now, as shares of the population, with the share that is expected."""
+    import plotly.graph_objects as go
+
+    bars = [("before", before)] if before else []
+    bars.append(("now", now))
+    shares = [(item.share or 0) if item else 0 for _, item in bars]
+    figure = go.Figure()
+    for values, color, pattern, says in (
+        (shares, [_LOOKS["linked"][0], _LOOKS["matched"][0]][-len(bars) :], "", "linked"),
+        ([1 - share for share in shares], "#ffffff", "\\", "not linked"),
+    ):
+        figure.add_bar(
+            orientation="h", y=list(range(len(bars))), x=values, width=0.62, name=says,
+            marker={
+                "color": color, "line": {"color": GRID, "width": 1},
+                "pattern": {"shape": pattern, "fgcolor": _LOOKS["unmatched"][0], "size": 6, "solidity": 0.2},
+            },
+            hovertemplate=f"{says}: %{{x:.1%}}<extra></extra>",
+        )  # fmt: skip
+    for place, (_, item) in enumerate(bars):
+        if item:
+            figure.add_annotation(
+                x=1, y=place, xanchor="left", xshift=8, showarrow=False, align="left",
+                text=f"<b>{percent(item.share)}</b>  {count(item.linked)} of {records(item.population)}",
+            )  # fmt: skip
+    _style(figure, len(bars), [label for label, _ in bars], 1)
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.42], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    if expected is not None:
+        figure.add_shape(
+            type="line", x0=expected, x1=expected, yref="paper", y0=0, y1=1, line={"color": INK, "width": 1.5}
+        )
+        figure.add_annotation(
+            x=expected, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"expected {percent(expected)}",
+            font={"size": 12, "color": MUTED},
+        )  # fmt: skip
+    if before:
+        figure.update_layout(meta={"change": points(before.share, now.share)})
+    return figure
+
+
+def _label(text: str) -> str:
+    """Text that plotly shows as it stands: it would read a `<` as markup."""
+    return html.escape(text, quote=False)
+
+
+def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float) -> None:
+    axis: dict[str, Any] = {"zeroline": False, "automargin": True, "fixedrange": True}
+    figure.update_layout(
+        template="none",
+        font={"family": FONT, "size": 14, "color": INK},
+        height=EDGE_PIXELS + bars * BAR_PIXELS,
+        margin={"l": 8, "r": 8, "t": 20, "b": 8},
+        showlegend=False,
+        bargap=0,
+        hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
+        xaxis={
+            **axis, "range": [0, max(longest, 1) * ROOM_FOR_TEXT], "gridcolor": GRID, "tickformat": ",d",
+            "tickfont": {"size": 12, "color": MUTED}, "ticks": "",
+        },
+        yaxis={
+            **axis, "range": [bars - 0.5, -0.5], "tickvals": list(range(bars)), "ticktext": list(labels),
+            "ticksuffix": "  ", "showgrid": False,
+        },
+    )  # fmt: skip

@@ -1,0 +1,272 @@
+"""The parts strung together: from a plan to its proof, and the whole way that `recon demo` goes.
+
+The command line, the service and the notebooks call these functions and hold no logic of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recon.backfill import apply as applying
+from recon.backfill import plan as plans
+from recon.backfill import sign_off
+from recon.backfill import verify as verifying
+from recon.backfill.verify import Verification
+from recon.checks.run import CheckResult
+from recon.checks.run import check as run_checks
+from recon.database import embedded, tables
+from recon.database.connect import Database
+from recon.errors import AlreadyExists, CheckErrored, UsageError
+from recon.matching import run as runs
+from recon.sources import samples
+from recon.spec import Reconciliation
+from recon.systems import sample_of
+from recon.workspace import POLICY_FILE, Workspace, template_folder
+
+EMBEDDED_DATABASE = "recon"
+DEMO_DATABASE = "recon_demo"
+DEMO_ANALYST, DEMO_REVIEWER = "demo-analyst", "demo-reviewer"
+DEMO_WORD = "demo"  # `--database demo`: the database that `recon demo` made
+
+
+def open_database(workspace: Workspace, url: str | None = None, demo: bool = False) -> Database:
+    """The database to work on: the demo's, the given URL, RECON_DATABASE_URL, else the embedded one.
+
+    Args:
+        workspace: whose embedded server and settings count.
+        url: a PostgreSQL URL, or the word `demo`.
+        demo: the demo's database, whatever the URL.
+
+    Raises:
+        EmbeddedUnavailable: the embedded server cannot be started.
+    """
+    chosen = url or (workspace.settings.database_url.get_secret_value() if workspace.settings.database_url else None)
+    if demo or chosen == DEMO_WORD:
+        return Database(embedded.start(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
+    if chosen:
+        return Database(chosen)
+    return Database(embedded.start(workspace.folder, EMBEDDED_DATABASE), embedded=True)
+
+
+def load_sample(database: Database, workspace: Workspace, name: str) -> dict[str, int]:
+    """Create the sample tables of a shipped reconciliation; returns rows by table."""
+    sample = sample_of(name)
+    script = workspace.file("sql", f"schema/{sample.schema}").read_text(encoding="utf-8")
+    return samples.load(database, script, sample.tables())
+
+
+# -- verify ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A verification: what verify.sql and the suite found, and the state that the plan has now."""
+
+    plan: str
+    state: str
+    verification: Verification
+    checks: CheckResult
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing fell short: the plan is right, and so is everything else."""
+        return self.verification.right and self.checks.success
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "plan": self.plan,
+            "state": self.state,
+            "checked": self.verification.checked,
+            "problems": self.verification.problems,
+            "rows": self.verification.rows,
+            "checks": self.checks.as_dict(),
+        }
+
+
+def verify(database: Database, workspace: Workspace, plan: str, actor: str) -> Verified:
+    """Prove a plan: verify.sql for its own changes, the suite for the whole; the result is stored, then the state.
+
+    Raises:
+        CheckErrored: a check could not be carried out; the plan keeps its state, for nothing is proven.
+    """
+    found = plans.load(database, workspace, plan)
+    verification = verifying.verify(database, workspace, plan)
+    checks = run_checks(database, workspace, workspace.spec(found.reconciliation))
+    store_checks(database, checks, plan)
+    if checks.errored:
+        item = checks.errored[0]
+        raise CheckErrored(
+            f"The check {item.name} could not be carried out.",
+            why=f"{item.error}. The plan stays {found.state}: nothing is proven.",
+            todo=f"Mend the cause and run `recon verify {plan}` again.",
+        )
+    state = verifying.record(
+        database, plan, actor, right=verification.right, problems=verification.problems, checks_passed=checks.success
+    )
+    return Verified(plan, state, verification, checks)
+
+
+def store_checks(database: Database, checks: CheckResult, plan: str | None = None) -> None:
+    """Keep a check result."""
+    with database.session() as session:
+        session.connection.execute(
+            tables.check_results.insert().values(
+                reconciliation=checks.reconciliation, plan=plan, success=checks.success, result=checks.as_dict()
+            )
+        )
+
+
+def latest_checks(database: Database, reconciliation: str) -> dict[str, Any] | None:
+    """The last check result of a reconciliation, as it was stored."""
+    kept = tables.check_results
+    query = kept.select().where(kept.c.reconciliation == reconciliation).order_by(kept.c.entry.desc()).limit(1)
+    with database.session(read_only=True) as session:
+        row = session.connection.execute(query).mappings().first()
+    return dict(row["result"]) if row else None
+
+
+def report(database: Database, workspace: Workspace, name: str, plan: str | None = None) -> Path:
+    """Make the report of a reconciliation, with the checks that were stored last."""
+    from recon.reports.run import report as run_report
+
+    tables.ensure(database)
+    return run_report(database, workspace, name, plan=plan, checks=latest_checks(database, name))
+
+
+# -- the whole way ---------------------------------------------------------------------------------------
+
+Tell = Callable[[str, Any], None]  # the step's name, and what it gave
+
+
+def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
+    """Sample data, match, plan, sign-off, apply, verify, report, in a database of its own that is made anew.
+
+    Args:
+        workspace: where bundle and report go; its embedded server is used whatever the URL says.
+        name: a reconciliation with sample data.
+        tell: called after each step.
+
+    Returns:
+        The document of `recon demo --json`; every figure is counted from the tables.
+    """
+    spec = workspace.spec(name)
+    sample_of(name)  # an unknown name is an error before anything is dropped
+    database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
+    tell("load", load_sample(database, workspace, name))
+    before = _linked(database, spec)
+    run = runs.match(database, spec, DEMO_ANALYST)
+    tell("match", run)
+    plan = plans.make(database, workspace, spec, DEMO_ANALYST)
+    if plan is None:
+        raise UsageError(f"The sample of {name} holds nothing to link.")
+    tell("plan", plan)
+    tell("dry run", applying.apply(database, workspace, plan.plan, DEMO_ANALYST))
+    tell("approve", sign_off.approve(database, workspace, plan.plan, DEMO_REVIEWER))
+    tell("apply", applying.apply(database, workspace, plan.plan, DEMO_ANALYST, execute=True))
+    verified = verify(database, workspace, plan.plan, DEMO_ANALYST)
+    tell("verify", verified)
+    after = _linked(database, spec)
+    path = report(database, workspace, name, plan.plan)
+    tell("report", path)
+    return {
+        "reconciliation": name,
+        "total": after[1],
+        "linked_before": before[0],
+        "linked_after": after[0],
+        "coverage_before": before[0] / before[1],
+        "coverage_after": after[0] / after[1],
+        "plan": plan.plan,
+        "bundle": str(plan.bundle),
+        "report": str(path),
+        "verified": verified.state == "verified" and verified.verification.right,
+    }
+
+
+def _linked(database: Database, spec: Reconciliation) -> tuple[int, int]:
+    """How many records of the target hold a link, and how many there are, counted from the table."""
+    from sqlglot import exp
+
+    from recon.expressions import DIALECT
+    from recon.matching.bind import bind
+
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        assert bound.link is not None
+        query = exp.Select(expressions=[exp.Count(this=bound.link), exp.Count(this=exp.Star())])
+        query = query.from_(bound.target.aliased("t"))
+        if bound.target_where is not None:
+            query = query.where(bound.target_where.copy())
+        linked, total = session.rows(query.sql(DIALECT))[0]
+    return linked, total
+
+
+# -- a workspace of one's own ----------------------------------------------------------------------------
+
+_GITIGNORE = ".recon/\n.env\nsql/backfills/*\nreports/*\n__marimo__/\n.ipynb_checkpoints/\n"
+_ENVIRONMENT = """\
+# Copy to .env and fill in; .env is never committed.
+# RECON_DATABASE_URL=postgresql://user@host:5432/name
+# RECON_USER=your-name
+# RECON_ENVIRONMENT=production
+"""
+_POLICY = """\
+# A recon workspace: this folder and what lies in it. Values here are policy; secrets belong in the environment.
+
+[sign_off]
+approvals = 1              # how many people other than the author must approve a plan
+recorded_by_name = true    # an approval may be recorded by name: a record of who said yes, not a proof
+
+[plan]
+expires_days = 7           # a plan that nobody applied by then must be made again
+tolerance_rows = 0         # how many planned rows may have changed before an apply refuses to start
+"""
+
+
+def init(folder: Path) -> list[Path]:
+    """Make a workspace: the folders of this repository, the notebooks, settings with comments.
+
+    Raises:
+        AlreadyExists: the folder holds something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AlreadyExists(f"{folder} is not empty.", todo="Name a new or an empty folder.")
+    for name in ("reconciliations", "sql/backfills", "reports"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    ignored = shutil.ignore_patterns("backfills", "__pycache__", "__marimo__", ".ipynb_checkpoints", "*.md")
+    for name in ("notebooks", "sql", "expectations"):
+        shutil.copytree(template_folder(name), folder / name, ignore=ignored, dirs_exist_ok=True)
+    (folder / POLICY_FILE).write_text(_POLICY, encoding="utf-8")
+    (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
+    (folder / ".env.example").write_text(_ENVIRONMENT, encoding="utf-8")
+    return sorted(path.relative_to(folder) for path in folder.iterdir())
+
+
+# -- notebooks -------------------------------------------------------------------------------------------
+
+
+def notebook_command(workspace: Workspace, app: str) -> list[str]:
+    """The command that opens a notebook app or JupyterLab on this machine. Raises UsageError."""
+    import sys
+
+    if app == "lab":
+        return [sys.executable, "-m", "jupyterlab", f"--notebook-dir={workspace.root}"]
+    files = {"explore": "explore_mismatches.py"}
+    if app not in files:
+        raise UsageError(f'There is no notebook "{app}".', todo=f"There are: {', '.join([*files, 'lab'])}.")
+    path = workspace.file("notebooks", files[app])
+    return [sys.executable, "-m", "marimo", "run", str(path), "--host", "127.0.0.1", "--token"]
+
+
+def notebook_environment(workspace: Workspace, name: str | None, url: str | None) -> dict[str, str]:
+    """The environment of a notebook: which workspace, reconciliation and database it opens."""
+    found = {**os.environ, "RECON_WORKSPACE": str(workspace.root)}
+    if name:
+        found["RECON_RECONCILIATION"] = name
+    if url:
+        found["RECON_DATABASE_URL"] = url
+    return found

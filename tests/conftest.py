@@ -1,0 +1,67 @@
+"""Real servers for every test: the embedded PostgreSQL, and a Debian one where its binaries are installed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg import sql
+
+from recon.database import embedded
+from recon.database.connect import Database
+from recon.workspace import Workspace
+from tests.postgres import DebianServer, debian_binaries
+
+ENGINES = ("embedded", "debian")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "one_engine: run on the embedded PostgreSQL only, because the test is slow")
+    for name in [name for name in os.environ if name.startswith("RECON_")]:
+        del os.environ[name]  # a developer's own settings must not reach the tests
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        only_one = metafunc.definition.get_closest_marker("one_engine")
+        metafunc.parametrize("engine", ENGINES[:1] if only_one else ENGINES, scope="session")
+
+
+@pytest.fixture(scope="session")
+def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("embedded")
+    yield embedded.start(folder, "tests")
+    embedded.discard(folder)
+
+
+@pytest.fixture(scope="session")
+def debian_url() -> Iterator[str]:
+    if debian_binaries() is None:
+        pytest.skip("no PostgreSQL 15 binaries on this machine (Debian: apt-get install postgresql)")
+    with DebianServer() as server:
+        yield server.url
+
+
+@pytest.fixture
+def database(engine: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A fresh, empty database on the engine of this test."""
+    url = sa.make_url(request.getfixturevalue(f"{engine}_url"))
+    name = f"test_{os.urandom(4).hex()}"
+    server = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    yield Database(url.set(database=name).render_as_string(hide_password=False))
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace."""
+    folder = tmp_path / "workspace"
+    (folder / "reconciliations").mkdir(parents=True)
+    return Workspace(folder)
