@@ -84,9 +84,11 @@ def init(folder: Annotated[Path, typer.Argument(help="A new folder.")], as_json:
     from recon import workflow
 
     made = workflow.init(folder)
-    _show({"workspace": str(folder.resolve()), "made": [str(path) for path in made]}, as_json) or _say(
+    _answer(
+        {"workspace": str(folder.resolve()), "made": [str(path) for path in made]},
+        as_json,
         f"Made {folder}: {', '.join(map(str, made))}.\nNext: write reconciliations/NAME.yaml, or try"
-        f" `recon load rent_payments --sample --workspace {folder}`."
+        f" `recon load rent_payments --sample --workspace {folder}`.",
     )
 
 
@@ -136,8 +138,10 @@ def load(
             todo=f"Go on with `recon match {name}`, or create sample tables with --sample.",
         )
     counts = workflow.load_sample(_database(place, database), place, name)
-    _show({"reconciliation": name, "tables": counts}, as_json) or _say(
-        "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + "."
+    _answer(
+        {"reconciliation": name, "tables": counts},
+        as_json,
+        "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + ".",
     )
 
 
@@ -272,8 +276,10 @@ def plan(
         allow_limited=limited,
     )
     if made is None:
-        _show({"plan": None, "digest": None, "bundle": None, "rows": 0}, as_json) or _say(
-            "The run matched no record that is not linked yet: there is nothing to plan."
+        _answer(
+            {"plan": None, "digest": None, "bundle": None, "rows": 0},
+            as_json,
+            "The run matched no record that is not linked yet: there is nothing to plan.",
         )
         return
     if not _show(made.as_dict(), as_json):
@@ -313,9 +319,11 @@ def approve(
 
     place = _workspace(workspace)
     approved = sign_off.approve(_database(place, database), place, plan, place.actor)
-    _show(approved.as_dict(), as_json) or _say(
+    _answer(
+        approved.as_dict(),
+        as_json,
         f"{place.actor} approved digest {approved.digest} (recorded by name: a record, not a proof)."
-        f"\nPlan {plan} is {approved.state}. Next: `recon apply {plan}` shows, `--execute` writes."
+        f"\nPlan {plan} is {approved.state}. Next: `recon apply {plan}` shows, `--execute` writes.",
     )
 
 
@@ -332,7 +340,7 @@ def reject(
 
     place = _workspace(workspace)
     rejected = sign_off.reject(_database(place, database), place, plan, place.actor, reason)
-    _show(rejected.as_dict(), as_json) or _say(f"Plan {plan} is rejected: {reason}")
+    _answer(rejected.as_dict(), as_json, f"Plan {plan} is rejected: {reason}")
 
 
 @app.command()
@@ -417,7 +425,7 @@ def report(
     place = _workspace(workspace)
     place.spec(name)
     path = workflow.report(_database(place, database), place, name, plan)
-    _show({"report": str(path)}, as_json) or _say(f"Report  {path}")
+    _answer({"report": str(path)}, as_json, f"Report  {path}")
 
 
 @app.command()
@@ -457,11 +465,11 @@ def embedded_database(
     place = _workspace(workspace)
     if what == "stop":
         stopped = embedded.stop(place.folder)
-        _show({"stopped": stopped}, as_json) or _say("Stopped." if stopped else "It was not running.")
+        _answer({"stopped": stopped}, as_json, "Stopped." if stopped else "It was not running.")
     elif what in ("start", "url"):
         # A URL is of use only while the server runs, so both keep it running until `stop`.
         url = embedded.start(place.folder, workflow.EMBEDDED_DATABASE, keep=True)
-        _show({"url": url}, as_json) or _say(url)
+        _answer({"url": url}, as_json, url)
     else:
         raise UsageError(f"There is no `recon database {what}`.", todo="Use url, start or stop.")
 
@@ -503,6 +511,12 @@ def _progress(text: str) -> None:
 
 def _say(text: str) -> None:
     typer.echo(text)
+
+
+def _answer(document: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print the document where JSON is asked for, else the sentence."""
+    if not _show(document, as_json):
+        _say(text)
 
 
 def _show(document: dict[str, Any], as_json: bool) -> bool:

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from types import ModuleType
 from typing import Any, Literal
 
+import psycopg
 from sqlalchemy.pool import NullPool
 from sqlglot import exp
 
@@ -144,8 +145,9 @@ def _unique_source(session: Session, bound: Bound) -> None:
 def _quiet() -> Generator[None]:
     """The library logs what we report ourselves, and warns of what is its own to mend."""
     logger = logging.getLogger("great_expectations")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    propagate, silent = logger.propagate, logging.NullHandler()
+    logger.propagate = False  # its modules set levels of their own
+    logger.addHandler(silent)  # without any handler Python would write warnings to stderr
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -154,7 +156,8 @@ def _quiet() -> Generator[None]:
             warnings.filterwarnings("ignore", message="You are using a generic SQLDatasource")
             yield
     finally:
-        logger.setLevel(level)
+        logger.removeHandler(silent)
+        logger.propagate = propagate
 
 
 def _library() -> ModuleType:
@@ -197,15 +200,6 @@ def _loaded(library: ModuleType, suite: Suite) -> Any:
 
 def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any) -> dict[int, Any]:
     """The library's result of each expectation, by its position in the file."""
-
-    def connect() -> Any:
-        # The library is handed open connections, so it never holds the URL with its password.
-        pooled = database.engine.raw_connection()
-        connection: Any = pooled.driver_connection
-        pooled.detach()  # so that it stays open when `pooled` goes
-        connection.read_only = True
-        return connection
-
     try:
         context = library.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
@@ -213,10 +207,12 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
             name="database",
             connection_string="postgresql+psycopg://",
             create_temp_table=False,
-            kwargs={"creator": connect, "poolclass": NullPool},
+            kwargs={
+                "creator": _connector(database, relation.checked(bound).sql(DIALECT)),
+                "poolclass": NullPool,
+            },
         )
-        query = _as_text_clause(relation.checked(bound).sql(DIALECT, pretty=True))
-        asset = source.add_query_asset(name="checked", query=query)
+        asset = source.add_query_asset(name="checked", query=_QUERY)
         batch = asset.add_batch_definition_whole_table("all").get_batch()
         # Counts only: rows stay in the database, and examples are asked for below.
         found = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
@@ -225,13 +221,35 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
     return {result.expectation_config.meta["position"]: result for result in found.results}
 
 
-def _as_text_clause(sql: str) -> str:
-    """SQL as sqlalchemy.text() must be given it: there `:name` is a bind parameter, also inside a literal.
+# The library reads SQL as sqlalchemy.text() and prints it again, how often depends on its version: `:name` becomes a
+# bind parameter and % is doubled, also inside literals. So it knows the query by a name only.
+_STAND_IN = '"recon_checked"'
+_QUERY = 'SELECT * FROM "recon_checked" AS "checked"'
 
-    >>> _as_text_clause("SELECT 'a:b'")
-    "SELECT 'a\\\\:b'"
+
+def _connector(database: Database, sql: str) -> Callable[[], Any]:
+    """Opens read-only connections in which the stand-in means the query.
+
+    The library is handed open connections, so it never holds the URL with its password.
     """
-    return sql.replace(":", "\\:")
+
+    class Cursor(psycopg.Cursor[Any]):
+        def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            if query.strip() == _QUERY:
+                query += " LIMIT 0"  # it asks for the columns; without a limit every row would come into memory
+            # With parameters psycopg reads %% as %.
+            meant = sql if params is None else sql.replace("%", "%%")
+            return super().execute(query.replace(_STAND_IN, f"({meant})"), params, **options)
+
+    def connect() -> Any:
+        pooled = database.engine.raw_connection()
+        connection: Any = pooled.driver_connection
+        pooled.detach()  # so that it stays open when `pooled` goes
+        connection.read_only = True
+        connection.cursor_factory = Cursor
+        return connection
+
+    return connect
 
 
 def _said(error: object) -> str:
@@ -256,7 +274,7 @@ def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: A
     status: Status = "passed" if result.success else "failed"
     if "unexpected_count" not in document:
         return CheckItem(name, says, kind, status, str(document.get("observed_value")), 0)
-    unexpected = int(document["unexpected_count"])
+    unexpected = int(document["unexpected_count"] or 0)  # None where there is no row
     whole = int(document["element_count"]) - int(document.get("missing_count") or 0)
     if kind == "coverage" and whole == 0:
         # The library passes an empty table, and a `where` that selects nothing with it.

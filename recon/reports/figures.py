@@ -1,7 +1,6 @@
 """Figures from plain records: they draw what was counted elsewhere, and never query.
 
-Every bar says its number and its name in words, and the kinds differ by pattern too: a print without colour
-tells them apart.
+Every bar has its name and its number beside it, so nothing depends on telling colours apart.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from recon.reports.tables import count, percent, points, records, words
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+FONT = '"Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
 
-# Fill, pattern: blue for what is reconciled (darker: new), amber for what waits for a person, red for what is missing.
-_LOOKS = {
-    "linked": ("#a9bfd6", ""),
-    "matched": ("#1f5f9e", ""),
-    "proposed": ("#e0a030", "/"),
-    "ambiguous": ("#e0a030", "x"),
-    "unmatched": ("#b8433a", "\\"),
-    "invalid": ("#7b2d6b", "."),
-    "excluded": ("#c4cbd2", "-"),
-    "population": ("#3c4854", ""),
+# Blue is reconciled (darker: new), amber waits for a person, red is missing, grey is outside or the whole.
+_FILLS = {
+    "linked": "#a9bfd6",
+    "matched": "#1f5f9e",
+    "proposed": "#e0a030",
+    "ambiguous": "#b9770e",
+    "unmatched": "#b8433a",
+    "invalid": "#7b2d6b",
+    "excluded": "#c4cbd2",
+    "population": "#3c4854",
 }
 
 
@@ -45,6 +44,7 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
         position += step.records
     ends = [start + step.records for start, step in zip(starts, steps, strict=True)]
     labels = [_label(words(step.label)) for step in steps]
+    fills = [_FILLS[step.kind] for step in steps]
     axis = list(range(len(steps)))  # places and not labels: two steps of the same name stay two bars
     figure = go.Figure(
         go.Bar(
@@ -53,21 +53,14 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
             x=[step.records for step in steps],
             base=starts,
             width=0.62,
-            marker={
-                "color": [_LOOKS[step.kind][0] for step in steps],
-                "pattern": {
-                    "shape": [_LOOKS[step.kind][1] for step in steps],
-                    "fgcolor": "#ffffff",
-                    "size": 6,
-                    "solidity": 0.25,
-                },
-            },
+            # The outline keeps one record of a million visible.
+            marker={"color": fills, "line": {"color": fills, "width": 1}},
             customdata=labels,
             hovertemplate="%{customdata}: %{x:,} records<extra></extra>",
         )
     )
     for place, step, end in zip(axis, steps, ends, strict=True):
-        sign = "" if step.kind in ("linked", "population") else "+"
+        sign = "+" if step.records and step.kind not in ("linked", "population") else ""
         figure.add_annotation(
             x=end, y=place, text=f"<b>{sign}{count(step.records)}</b>", xanchor="left", xshift=6, showarrow=False,
             font={"color": INK if step.records else MUTED},
@@ -91,14 +84,14 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
     shares = [(item.share or 0) if item else 0 for _, item in bars]
     figure = go.Figure()
     for values, color, pattern, says in (
-        (shares, [_LOOKS["linked"][0], _LOOKS["matched"][0]][-len(bars) :], "", "linked"),
+        (shares, [_FILLS["linked"], _FILLS["matched"]][-len(bars) :], "", "linked"),
         ([1 - share for share in shares], "#ffffff", "\\", "not linked"),
     ):
         figure.add_bar(
             orientation="h", y=list(range(len(bars))), x=values, width=0.62, name=says,
             marker={
                 "color": color, "line": {"color": GRID, "width": 1},
-                "pattern": {"shape": pattern, "fgcolor": _LOOKS["unmatched"][0], "size": 6, "solidity": 0.2},
+                "pattern": {"shape": pattern, "fgcolor": _FILLS["unmatched"], "size": 6, "solidity": 0.2},
             },
             hovertemplate=f"{says}: %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
@@ -145,6 +138,6 @@ def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float) 
         },
         yaxis={
             **axis, "range": [bars - 0.5, -0.5], "tickvals": list(range(bars)), "ticktext": list(labels),
-            "ticksuffix": "  ", "showgrid": False,
+            "ticklabelstandoff": 10, "showgrid": False,
         },
     )  # fmt: skip

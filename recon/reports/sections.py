@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from recon.backfill.states import MOVES
@@ -110,7 +111,8 @@ def _proof(data: ReportData) -> list[str]:
     if failed:
         said.append(f"{count(failed)} of {count(len(items))} checks failed.")
     if errored:
-        said.append(f"{count(errored)} of {count(len(items))} checks could not be carried out and prove nothing.")
+        verb = "proves" if errored == 1 else "prove"
+        said.append(f"{count(errored)} of {count(len(items))} checks could not be carried out and {verb} nothing.")
     return said
 
 
@@ -184,8 +186,25 @@ def waiting(data: ReportData) -> Html:
 
 
 def unmatched(data: ReportData) -> Html:
-    """The records that stay without a link, each with the reason that came closest."""
-    return _listed(data, data.unmatched, "Every record is linked, matched or waits for a person; none is left over.")
+    """Why records stay without a link, with shares that add up to the whole, and which records they are."""
+    found = data.run.reasons
+    whole = sum(found.values())
+    if not whole:
+        return sentence("No record is left over.")
+    listed = [
+        {
+            "reason": words(reason), "says": REASONS.get(reason, ""), "records": Number(count(number)),
+            "share": Number(percent(number / whole)),
+        }
+        for reason, number in found.items()
+    ]  # fmt: skip
+    headings = [
+        Heading("reason", "reason"),
+        Heading("says", "what it means"),
+        Heading("records", "records"),
+        Heading("share", "share"),
+    ]
+    return Html(table(headings, listed, empty="") + _listed(data, data.unmatched, ""))
 
 
 def _listed(data: ReportData, rows: Rows, empty: str) -> Html:
@@ -201,21 +220,6 @@ def _in_words(record: dict[str, Any]) -> dict[str, Any]:
         "confidence": record["confidence"].normalize() if record.get("confidence") is not None else None,
         "reason": REASONS.get(record.get("reason") or "", record.get("reason")),
     }
-
-
-def reasons(data: ReportData) -> Html:
-    """Why records are not matched; the shares add up to the whole."""
-    found = data.run.reasons
-    whole = sum(found.values())
-    listed = [
-        {
-            "reason": words(reason), "says": REASONS.get(reason, ""), "records": Number(count(number)),
-            "share": Number(percent(number / whole)),
-        }
-        for reason, number in found.items()
-    ]  # fmt: skip
-    headings = [Heading("reason", "reason"), Heading("says", "what it means"), Heading("records", "records")]
-    return table([*headings, Heading("share", "share")], listed, empty="No record is unmatched.")
 
 
 def identifiers(data: ReportData) -> Html:
@@ -261,9 +265,17 @@ def checks(data: ReportData) -> Html:
         for item in items
         if item["status"] == state
     ]
-    at = f'<p class="note">Checked at {escape(str(data.checks.get("at", NOTHING)))}.</p>'
+    at = f'<p class="note">Checked at {escape(_time(data.checks.get("at")))}.</p>'
     headings = [Heading("status", "result"), Heading("says", "check"), Heading("observed", "found")]
     return Html(at + table(headings, found, empty=""))
+
+
+def _time(at: object) -> str:
+    """A time of a JSON document, in the report's manner where it can be read."""
+    try:
+        return moment(datetime.fromisoformat(str(at)))
+    except ValueError:
+        return str(at)
 
 
 def _found(item: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
+WHOLE_LETTERS = 24  # a word up to this length is not broken across lines
 NOTHING = "—"  # what stands for NULL, so that it is told apart from an empty text
 
 
@@ -191,8 +192,11 @@ def _numeric(values: Sequence[object]) -> bool:
 
 
 def _td(value: object, numeric: bool) -> str:
-    text = escape(value if isinstance(value, str) else shown(value))
-    return f'<td class="number">{text}</td>' if numeric else f"<td>{text}</td>"
+    written = value if isinstance(value, str) else shown(value)
+    # A date, a code or a reference is read as one piece; only what could not fit otherwise is broken.
+    whole = len(written) <= WHOLE_LETTERS and " " not in written
+    kind = ' class="number"' if numeric else ' class="whole"' if whole else ""
+    return f"<td{kind}>{escape(written)}</td>"
 
 
 def _head(headings: Sequence[Heading], numeric: set[str]) -> str:

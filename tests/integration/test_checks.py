@@ -215,12 +215,12 @@ def test_names_and_literals_with_signs_keep_their_meaning(database, workspace):
                 "only_second": "t.note = 'a\\:b'",
                 "only_third": "t.note = '%s %(a)s ::c'",
                 "times": "'12:30'::text = '12:' || '30' and s.\"a:b\" = 'x'",
+                "remainder": "7 % 4 = 3 and '%%' = '%' || '%'",
                 "format": "to_char(timestamp '2025-01-01 12:30:00', 'HH24:MI') = '12:30'",
             },
         },
     )
     result = check(database, workspace, spec)
-    print([i.error for i in result.items])
     assert {found.name: (found.status, found.observed, found.examples) for found in result.items} == {
         "coverage": ("passed", "3 of 3 (100.0 %)", ()),
         "link_exists": ("passed", "3 of 3 (100.0 %)", ()),
@@ -229,6 +229,7 @@ def test_names_and_literals_with_signs_keep_their_meaning(database, workspace):
         "only_second": ("failed", "1 of 3 (33.3 %)", ("k'1", "k:3")),
         "only_third": ("failed", "1 of 3 (33.3 %)", ("k%2", "k'1")),
         "times": ("passed", "3 of 3 (100.0 %)", ()),
+        "remainder": ("passed", "3 of 3 (100.0 %)", ()),
         "format": ("passed", "3 of 3 (100.0 %)", ()),
     }
 

@@ -1,0 +1,193 @@
+"""Explore the latest run of a reconciliation: what is not linked, and why.
+
+Open it with `recon notebook explore`, or with `marimo run` and these in the environment: RECON_WORKSPACE (a folder;
+else the nearest workspace), RECON_RECONCILIATION (chosen at first), RECON_DATABASE_URL (else the embedded database).
+"""
+
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="recon: explore mismatches")
+
+
+@app.cell
+def _():
+    import os
+    from pathlib import Path
+
+    import marimo as mo
+
+    from recon.reports import explore
+    from recon.reports.tables import count, percent, shown
+    from recon.workflow import open_database
+    from recon.workspace import Workspace
+
+    return Path, Workspace, count, explore, mo, open_database, os, percent, shown
+
+
+@app.cell
+def _(mo):
+    mo.md("""
+    # Why is it not linked?
+
+    Choose a reconciliation, then a record: every rule tells what it found for it. Nothing here changes a record.
+    """)
+    return
+
+
+@app.cell
+def _(explore, mo):
+    def stop_at(problem):
+        """Show a problem in place of what would follow."""
+        mo.stop(problem is not None, problem and mo.callout(mo.Html(explore.problem_html(problem)), kind="danger"))
+
+    return (stop_at,)
+
+
+@app.cell
+def _(Path, Workspace, explore, open_database, os, stop_at):
+    _folder = os.environ.get("RECON_WORKSPACE")
+    workspace, _problem = explore.attempt(Workspace.find, Path(_folder) if _folder else None)
+    stop_at(_problem)
+    database, _problem = explore.attempt(open_database, workspace)
+    stop_at(_problem)
+    names, _problem = explore.attempt(explore.with_run, database, workspace)
+    stop_at(_problem)
+    return database, names, workspace
+
+
+@app.cell
+def _(mo, names, os):
+    asked_for = os.environ.get("RECON_RECONCILIATION", "")
+    _missing = asked_for or "NAME"
+    _ask = f"`recon match {_missing}`" if _missing.isidentifier() else "`recon match NAME`"
+    mo.stop(not names, mo.callout(mo.md(f"There is no run yet. Run {_ask} first, then reload this page."), kind="info"))
+    reconciliation = mo.ui.dropdown(
+        names,
+        value=asked_for if asked_for in names else names[0],
+        allow_select_none=False,
+        label="Reconciliation",
+    )
+    _warning = mo.callout(mo.md(f"The one you asked for has no run yet. Run {_ask}."), kind="warn")
+    mo.vstack([_warning] * (asked_for not in ("", *names)) + [reconciliation])
+    return (reconciliation,)
+
+
+@app.cell
+def _(database, explore, mo, reconciliation, stop_at, workspace):
+    view, _problem = explore.attempt(explore.view, database, workspace, reconciliation.value)
+    stop_at(_problem)
+    mo.callout(mo.plain_text(view.note), kind="warn") if view.note else None
+    return (view,)
+
+
+@app.cell
+def _(count, explore, mo, percent, shown, view):
+    _expected = view.bound.spec.expect.coverage
+    mo.hstack(
+        [
+            mo.vstack(
+                [
+                    mo.stat(
+                        count(view.run.population), label="Population", caption=f"run of {shown(view.run.started_at)}"
+                    ),
+                    mo.stat(
+                        percent(view.run.coverage),
+                        label="Coverage",
+                        caption=f"expected {percent(float(_expected))}" if _expected is not None else "",
+                    ),
+                    mo.stat(count(view.left), label="Left to explain"),
+                ]
+            ),
+            mo.Html(explore.counts_html(view)),
+        ],
+        widths=[1, 3],
+        gap=2,
+    )
+    return
+
+
+@app.cell
+def _(mo, view):
+    mo.stop(view.left > 0)
+    mo.callout("Nothing is left to explain: every record is reconciled.", kind="success")
+    return
+
+
+@app.cell
+def _(explore, mo, view):
+    outcomes = mo.ui.multiselect(explore.outcome_options(view), explore.unreconciled_options(view), label="Outcome")
+    reasons = mo.ui.multiselect(explore.reason_options(view), label="Reason")
+    key = mo.ui.text(label="or one record by its key", placeholder="any outcome")
+    mo.vstack([mo.md("## Records"), mo.hstack([outcomes, reasons, key], justify="start", wrap=True, gap=2)])
+    return key, outcomes, reasons
+
+
+@app.cell
+def _(database, explore, key, outcomes, reasons, stop_at, view):
+    found, _problem = explore.attempt(explore.records, database, view, outcomes.value, reasons.value, key.value)
+    stop_at(_problem)
+    return (found,)
+
+
+@app.cell
+def _(count, explore, found, mo, shown, view):
+    mo.stop(not found.rows, mo.callout("No record is like this. Choose other outcomes or reasons.", kind="neutral"))
+    _rows = explore.table_rows(view, found)
+    table = mo.ui.table(
+        _rows,
+        selection="single",
+        initial_selection=[0] if found.total == 1 else None,
+        page_size=10,
+        format_mapping=dict.fromkeys(_rows[0], shown),
+        show_column_summaries=False,
+        show_data_types=False,
+        show_download=False,
+        label=f"{count(found.total)} records"
+        + (f", the first {count(len(found.rows))} of them here" if found.total > len(found.rows) else ""),
+    )
+    table
+    return (table,)
+
+
+@app.cell
+def _(explore, found, mo, table, view):
+    row = explore.chosen(view, found, table.value)
+    mo.stop(row is None, mo.callout("Select a record above to see why it was decided as it was.", kind="info"))
+    return (row,)
+
+
+@app.cell
+def _(database, explore, row, stop_at, view):
+    why, _problem = explore.attempt(explore.why, database, view, row)
+    stop_at(_problem)
+    return (why,)
+
+
+@app.cell
+def _(explore, mo, why):
+    mo.vstack(
+        [
+            mo.Html(explore.title_html(why)),
+            *([mo.callout(mo.plain_text(why.changed), kind="warn")] if why.changed else []),
+            mo.md("### Pass by pass"),
+            mo.Html(explore.steps_html(why)),
+        ]
+    )
+    return
+
+
+@app.cell
+def _(explore, mo, view, why):
+    mo.vstack([mo.md("### Side by side"), mo.Html(explore.candidates_html(view, why))])
+    return
+
+
+@app.cell
+def _(explore, mo, view):
+    mo.accordion({"The SQL of this matching": mo.Html(explore.sql_html(view))})
+    return
+
+
+if __name__ == "__main__":
+    app.run()
