@@ -7,7 +7,7 @@ else the nearest workspace), RECON_RECONCILIATION (chosen at first), RECON_DATAB
 import marimo
 
 __generated_with = "0.25.2"
-app = marimo.App(width="medium", app_title="recon: explore mismatches")
+app = marimo.App(width="full", app_title="recon: explore mismatches")
 
 
 @app.cell
@@ -84,26 +84,18 @@ def _(database, explore, mo, reconciliation, stop_at, workspace):
 @app.cell
 def _(count, explore, mo, percent, shown, view):
     _expected = view.bound.spec.expect.coverage
-    mo.hstack(
-        [
-            mo.vstack(
-                [
-                    mo.stat(
-                        count(view.run.population), label="Population", caption=f"run of {shown(view.run.started_at)}"
-                    ),
-                    mo.stat(
-                        percent(view.run.coverage),
-                        label="Coverage",
-                        caption=f"expected {percent(float(_expected))}" if _expected is not None else "",
-                    ),
-                    mo.stat(count(view.left), label="Left to explain"),
-                ]
-            ),
-            mo.Html(explore.counts_html(view)),
-        ],
-        widths=[1, 3],
-        gap=2,
-    )
+    _share = f"expected {percent(float(_expected))}" if _expected is not None else "of the population is reconciled"
+    _stats = [
+        mo.stat(
+            count(view.run.population),
+            label="Population",
+            caption=f"run of {shown(view.run.started_at)}",
+            bordered=True,
+        ),
+        mo.stat(percent(view.run.coverage), label="Coverage", caption=_share, bordered=True),
+        mo.stat(count(view.left), label="Left to explain", caption="not linked and not matched", bordered=True),
+    ]
+    mo.vstack([mo.hstack(_stats, justify="start", gap=1), mo.Html(explore.counts_html(view))], gap=1)
     return
 
 

@@ -7,7 +7,7 @@ from typing import Any
 Record = Mapping[str, Any]
 
 # From closest to farthest: an unmatched record takes the reason that came closest, then the earliest pass.
-CLOSENESS = ("when_false", "no_candidate", "null_key")
+CLOSENESS = ("tie", "when_false", "no_candidate", "null_key")
 
 
 def _always(_target: Record, _source: Record) -> bool | None:
@@ -73,7 +73,6 @@ def decide(
 
 def _decide_one(target: Record, sources: Sequence[Record], rules: Sequence[Rule], source_key: str) -> Verdict:
     misses: list[tuple[int, int, str]] = []
-    tied_in: str | None = None
     for position, rule in enumerate(rules):
         wanted = [of_target(target) for of_target, _ in rule.on]
         if any(value is None for value in wanted):
@@ -94,11 +93,9 @@ def _decide_one(target: Record, sources: Sequence[Record], rules: Sequence[Rule]
         if len(best) == 1:
             outcome = "proposed" if rule.review else "matched"
             return Verdict(outcome, best[0][source_key], rule.name, None)
-        tied_in = tied_in or rule.name
         if not rule.next_on_tie:
             return Verdict("ambiguous", None, rule.name, None)
-    if tied_in is not None:  # sent on by every tie and taken by no later pass: equally good candidates remain
-        return Verdict("ambiguous", None, tied_in, None)
+        misses.append((CLOSENESS.index("tie"), position, rule.name))
     if not misses:
         return Verdict("unmatched", None, None, None)
     closeness, _, name = min(misses)

@@ -171,7 +171,9 @@ def _candidates(session: Session, bound: Bound, rule: BoundPass, key: Sequence[s
             exp.alias_(holds, "holds", quoted=True),
             exp.alias_(exp.Window(this=exp.Count(this=exp.Star())), "found", quoted=True),
             exp.alias_(
-                exp.Window(this=exp.Count(this=exp.Star()), partition_by=[holds.copy()] if conditions else [], order=order),
+                exp.Window(
+                    this=exp.Count(this=exp.Star()), partition_by=[holds.copy()] if conditions else [], order=order
+                ),
                 "equals",
                 quoted=True,
             ),

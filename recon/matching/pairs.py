@@ -93,7 +93,9 @@ def listed(
     query = pairs(bound, run)
     if outcomes:
         parameter = exp.Parameter(this=exp.Literal.number(1))
-        query = query.where(exp.EQ(this=column("d", "outcome"), expression=exp.Any(this=exp.paren(exp.cast(parameter, "text[]")))))
+        query = query.where(
+            exp.EQ(this=column("d", "outcome"), expression=exp.Any(this=exp.paren(exp.cast(parameter, "text[]"))))
+        )
     query = query.order_by(*[column("d", name) for name in key_names("target_key", len(bound.target_keys))])
     if limit is not None:
         query = query.limit(limit)

@@ -298,7 +298,14 @@ def unmatched_reasons(bound: Bound, table: exp.Table) -> str:
             for position, left in enumerate(rule.targets, start=1)
         ]
         records = records.join(exp.Table(this=identifier(known)), on=exp.and_(*on), join_type="left")
-        rank = exp.alias_(_reason_rank(rule, known), f"rank_{number}", quoted=True)
+        if rule.rule.on_tie == "next" and not rule.reducible:
+            best = f"best_{number}"
+            own = [
+                exp.EQ(this=key, expression=column(best, name))
+                for key, name in zip(bound.target_keys, keys, strict=True)
+            ]
+            records = records.join(exp.Table(this=identifier(best)), on=exp.and_(*own), join_type="left")
+        rank = exp.alias_(_reason_rank(rule, number), f"rank_{number}", quoted=True)
         records = records.select(rank, append=True)
         ranks.append(column("reasons", f"rank_{number}"))
     unmatched = exp.EQ(this=column(alias, "outcome"), expression=exp.Literal.string("unmatched"))
@@ -333,6 +340,8 @@ def unmatched_reasons(bound: Bound, table: exp.Table) -> str:
     )
     for number, rule in enumerate(bound.passes, start=1):
         update = update.with_(identifier(f"known_{number}"), as_=_known_keys(bound, rule))
+        if rule.rule.on_tie == "next" and not rule.reducible:
+            update = update.with_(identifier(f"best_{number}"), as_=_best_candidate(bound, rule, Filter()))
     return update.with_(identifier("reasons"), as_=records).sql(DIALECT, pretty=True)
 
 
@@ -340,16 +349,22 @@ def unmatched_reasons(bound: Bound, table: exp.Table) -> str:
 REASON_RANKS = {1: "tie", 2: "when_false", 3: "no_candidate", 4: "null_key"}
 
 
-def _reason_rank(rule: BoundPass, known: str) -> exp.Case:
+def _reason_rank(rule: BoundPass, number: int) -> exp.Case:
+    known = f"known_{number}"
     nulls = [exp.Is(this=left.copy(), expression=exp.Null()) for left in rule.targets]
     missing = exp.Is(this=column(known, "key_1"), expression=exp.Null())
     parts: list[tuple[exp.Expr, exp.Expr]] = [
         (exp.or_(*nulls), exp.Literal.number(4)),
         (missing, exp.Literal.number(3)),
     ]
-    if rule.rule.on_tie == "next" and rule.reducible:
-        passing = [*(part.copy() for part in rule.when_target), column(known, "holds")]
-        parts.append((exp.and_(*passing), exp.Literal.number(1)))
+    if rule.rule.on_tie == "next":
+        # Whatever satisfied the pass and still is unmatched was tied.
+        passing = (
+            exp.and_(*(part.copy() for part in rule.when_target), column(known, "holds"))
+            if rule.reducible
+            else exp.Not(this=exp.Is(this=column(f"best_{number}", "equals"), expression=exp.Null()))
+        )
+        parts.append((passing, exp.Literal.number(1)))
     return _case(None, parts, exp.Literal.number(2))
 
 

@@ -24,13 +24,13 @@ from recon.matching.bind import Bound, BoundPass, bind
 from recon.matching.explain import Candidate, Explanation, PassExplained
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, key_names
-from recon.reports.tables import Html, count, escape, percent, shown
+from recon.reports.tables import count, escape, percent, shown
 from recon.workspace import Workspace
 
 LIMIT = 1_000  # rows that are fetched for the table; how many there are is always said
 SHOWN_CANDIDATES = 6  # side by side on one screen
 
-Mark = Literal["same", "differs", "empty", ""]
+Mark = Literal["same", "differs", "record empty", "empty", ""]
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
@@ -177,7 +177,7 @@ def records(
         return exp.cast(exp.Parameter(this=exp.Literal.number(len(values))), kind)
 
     def is_one_of(name: str, chosen: Sequence[str]) -> exp.Expr:
-        return exp.EQ(this=column("d", name), expression=exp.Any(this=parameter(list(chosen), "text[]")))
+        return exp.EQ(this=column("d", name), expression=exp.Any(this=exp.paren(parameter(list(chosen), "text[]"))))
 
     if key.strip():
         wanted = parameter(key.strip(), "text")
@@ -359,7 +359,7 @@ def _of_pairs(
     ]
     source = bound.source_keys[0]
     kind = bound.source.type_of(bound.spec.source.keys[0]).sql(DIALECT)
-    listed = exp.Any(this=exp.cast(_typed(len(keys) + 1, exp.DataType.build("text[]", dialect=DIALECT)), f"{kind}[]"))
+    listed = exp.Any(this=exp.paren(_typed(len(keys) + 1, exp.DataType.build(f"{kind}[]", dialect=DIALECT, udt=True))))
     query = (
         exp.Select(expressions=[source, *wanted])
         .from_(bound.target.aliased("t"))
@@ -372,7 +372,8 @@ def _of_pairs(
 def _typed(number: int, kind: exp.DataType) -> exp.Expr:
     """A parameter that comes as text and is cast to a type, as keys are in `recon explain`."""
     text = "text[]" if kind.is_type(exp.DataType.Type.ARRAY) else "text"
-    return exp.cast(exp.cast(exp.Parameter(this=exp.Literal.number(number)), text), kind)
+    # exp.cast would leave the second cast out: to it, an array is an array.
+    return exp.Cast(this=exp.cast(exp.Parameter(this=exp.Literal.number(number)), text), to=kind)
 
 
 @dataclass(frozen=True)
@@ -410,7 +411,7 @@ def _fields(bound: Bound, found: Explanation, compared: _Compared) -> tuple[Fiel
     for place, (left, right) in enumerate(compared.pairs):
         values = tuple(row[2 * place + 1] for row in compared.rows)
         equal = tuple(row[2 * number + place] for row in compared.rows)
-        marks = tuple(map(_mark, equal))
+        marks: tuple[Mark, ...] = tuple(_mark(item, asked.get(left)) for item in equal)
         label = left if left == right else f"{left} = {right}"
         fields.append(Field(label, asked.get(left), values, marks))
     in_pairs = {left for left, _ in compared.pairs}
@@ -428,8 +429,10 @@ def _fields(bound: Bound, found: Explanation, compared: _Compared) -> tuple[Fiel
     return tuple(fields)
 
 
-def _mark(equal: bool | None) -> Mark:
-    return "empty" if equal is None else "same" if equal else "differs"
+def _mark(equal: bool | None, record: object) -> Mark:
+    if equal is None:
+        return "record empty" if record is None else "empty"
+    return "same" if equal else "differs"
 
 
 # -- words and marks -------------------------------------------------------------------------------------
@@ -459,7 +462,8 @@ _RESULTS = {  # icon, word, colour
 _MARKS: dict[Mark, tuple[str, str]] = {
     "same": ("✓ same", "good"),
     "differs": ("≠ differs", "bad"),
-    "empty": ("∅ empty", "none"),
+    "record empty": ("∅ record has none", "none"),
+    "empty": ("∅ has none", "none"),
     "": ("", ""),
 }
 _COLOURS = {"linked": "good", "matched": "good", "same": "good", "changed": "good", "proposed": "doubt",
@@ -488,7 +492,8 @@ def reason_words(reason: str | None) -> str:
 
 # Colours are see-through, so that they serve on a light and on a dark page; none of them carries meaning alone.
 STYLE = """<style>
-.rx { font-size: 0.875rem; line-height: 1.45; }
+.rx { font-size: 0.875rem; line-height: 1.45; max-width: 80rem; }
+.rx h2 { font-size: 1.5rem; font-weight: 500; margin: 0.5rem 0; font-family: var(--marimo-heading-font, inherit); }
 .rx table { border-collapse: collapse; width: 100%; }
 .rx th, .rx td { padding: 0.35rem 0.75rem; text-align: left; vertical-align: top; border-bottom: 1px solid rgb(128 128 128 / 0.22); }
 .rx thead th { font-weight: 600; border-bottom-width: 2px; }
@@ -513,22 +518,25 @@ STYLE = """<style>
 </style>"""
 
 
-def problem_html(problem: ReconError) -> Html:
+def problem_html(problem: ReconError) -> str:
     """An error's three parts: what happened, why, and what to do next."""
     parts = [f"<strong>{escape(problem.what)}</strong>", escape(problem.why), escape(problem.todo)]
-    return Html("".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part))
+    return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part)
 
 
-def counts_html(view: View) -> Html:
+def counts_html(view: View) -> str:
     """Outcomes and their reasons as bars; a bar's length is its share of the population."""
     lines: list[str] = []
     for outcome, number in view.run.outcomes.items():
         colour = _COLOURS.get(outcome, "none")
-        lines.append(_bar("", escape(outcome_words(outcome)), number, view.run.population, colour))
+        label = escape(outcome_words(outcome))
+        reasons = [item for item in view.counts if item.outcome == outcome and item.reason]
+        if len(reasons) == 1:  # the reason of them all needs no line of its own
+            label += f' <span class="quiet">· {escape(reason_words(reasons.pop().reason))}</span>'
+        lines.append(_bar("", label, number, view.run.population, colour))
         lines += [
             _bar("reason", escape(reason_words(item.reason)), item.records, view.run.population, colour)
-            for item in view.counts
-            if item.outcome == outcome and item.reason
+            for item in reasons
         ]
     head = '<th>outcome and reason</th><th class="number">records</th><th class="number">share</th><th></th>'
     return _framed(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
@@ -543,15 +551,15 @@ def _bar(kind: str, label: str, number: int, whole: int, colour: str) -> str:
     )
 
 
-def title_html(found: Why) -> Html:
+def title_html(found: Why) -> str:
     """Which record this is, and what was decided for it."""
     row = found.row
     reason = f" · {escape(reason_words(row['reason']))}" if row["reason"] else ""
     chip = f'<span class="chip {_COLOURS.get(row["outcome"], "none")}">{escape(outcome_words(row["outcome"]))}</span>'
-    return _framed(f"<h2 style='margin: 0'>Why {escape(found.key)}?</h2><p>{chip}{reason}</p>")
+    return _framed(f"<h2>Why {escape(found.key)}?</h2><p>{chip}{reason}</p>")
 
 
-def steps_html(found: Why) -> Html:
+def steps_html(found: Why) -> str:
     """The passes in order: what each found for this record, and which one decided."""
     return _framed(
         f"<ol>{''.join(_step(number, step, found) for number, step in enumerate(found.steps, start=1))}</ol>"
@@ -574,7 +582,7 @@ def _step(number: int, step: Step, found: Why) -> str:
     )
 
 
-def candidates_html(view: View, found: Why) -> Html:
+def candidates_html(view: View, found: Why) -> str:
     """The record and its candidates side by side, field by field; what differs is marked in words too."""
     target, source = view.bound.target.label, view.bound.source.label
     head = f'<th></th><th scope="col">{escape(target)}<br>{escape(found.key)}</th>'
@@ -600,10 +608,10 @@ def _field(item: Field) -> str:
     return f'<tr><th scope="row">{escape(item.label)}{varies}</th>{cells}</tr>'
 
 
-def sql_html(view: View) -> Html:
+def sql_html(view: View) -> str:
     """The matching of this reconciliation as the one statement that a run executes."""
     return _framed(f"<pre>{escape(runs.sql(view.bound))}</pre>")
 
 
-def _framed(inner: str) -> Html:
-    return Html(f'{STYLE}<div class="rx">{inner}</div>')
+def _framed(inner: str) -> str:
+    return f'{STYLE}<div class="rx">{inner}</div>'

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FONT = '"Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
+BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
 
@@ -52,9 +53,9 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
             y=axis,
             x=[step.records for step in steps],
             base=starts,
-            width=0.62,
-            # The outline keeps one record of a million visible.
-            marker={"color": fills, "line": {"color": fills, "width": 1}},
+            width=BAR,
+            # The outline keeps one record of a million visible, and is not there where there is nothing to see.
+            marker={"color": fills, "line": {"color": fills, "width": [min(step.records, 1) for step in steps]}},
             customdata=labels,
             hovertemplate="%{customdata}: %{x:,} records<extra></extra>",
         )
@@ -67,7 +68,7 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
         )  # fmt: skip
     for place, end in zip(axis[:-1], ends, strict=False):  # a hair line from the end of each bar to the next one
         figure.add_shape(
-            type="line", x0=end, x1=end, y0=place - 0.31, y1=place + 1.31,
+            type="line", x0=end, x1=end, y0=place + BAR / 2, y1=place + 1 - BAR / 2,
             line={"color": MUTED, "width": 1, "dash": "dot"},
         )  # fmt: skip
     _style(figure, len(steps), labels, max(ends, default=0))
@@ -88,7 +89,7 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
         ([1 - share for share in shares], "#ffffff", "\\", "not linked"),
     ):
         figure.add_bar(
-            orientation="h", y=list(range(len(bars))), x=values, width=0.62, name=says,
+            orientation="h", y=list(range(len(bars))), x=values, width=BAR, name=says,
             marker={
                 "color": color, "line": {"color": GRID, "width": 1},
                 "pattern": {"shape": pattern, "fgcolor": _FILLS["unmatched"], "size": 6, "solidity": 0.2},

@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import Any
 
 WHOLE_LETTERS = 24  # a word up to this length is not broken across lines
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NOTHING = "—"  # what stands for NULL, so that it is told apart from an empty text
 
 
@@ -35,7 +36,9 @@ class Heading:
     group: str = ""
 
 
-def table(headings: Sequence[Heading], records: Sequence[dict[str, Any]], *, empty: str, total: int | None = None) -> Html:
+def table(
+    headings: Sequence[Heading], records: Sequence[dict[str, Any]], *, empty: str, total: int | None = None
+) -> Html:
     """Records as a table.
 
     Args:
@@ -136,17 +139,17 @@ def records(number: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share with one decimal; 100.0 % and 0.0 % are said only where they are exact.
+    """A share with one decimal, and no line break in it; 100.0 % and 0.0 % are said only where they are exact.
 
-    >>> percent(125 / 135), percent(1), percent(99999 / 100000), percent(1 / 100000), percent(None)
-    ('92.6 %', '100.0 %', '99.9 %', '0.1 %', '—')
+    >>> [percent(share).replace(NO_BREAK, " ") for share in (125 / 135, 1, 99999 / 100000, 1 / 100000, None)]
+    ['92.6 %', '100.0 %', '99.9 %', '0.1 %', '—']
     """
     if share is None:
         return NOTHING
     rounded = round(share * 100, 1)
     if 0 < share < 1:
         rounded = min(max(rounded, 0.1), 99.9)
-    return f"{rounded:.1f} %"
+    return f"{rounded:.1f}{NO_BREAK}%"
 
 
 def points(before: float | None, now: float | None) -> str:

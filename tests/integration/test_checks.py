@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from recon.checks import suites
@@ -133,14 +134,24 @@ def test_no_record_at_all_proves_nothing(linked, workspace, spec):
     assert [found.name for found in result.errored] == ["coverage"]
 
 
-def test_examples_are_few_and_the_count_is_exact(database, workspace):
+def test_examples_are_few_the_count_is_exact_and_rows_stay_in_the_database(database, workspace, monkeypatch):
+    fetched: list[int] = []
+    execute = psycopg.Cursor.execute
+
+    def recorded(cursor: Any, *arguments: Any, **options: Any) -> Any:
+        done = execute(cursor, *arguments, **options)
+        fetched.append(cursor.rowcount)
+        return done
+
     run(
         database,
         "CREATE TABLE s (id int PRIMARY KEY)",
         "CREATE TABLE t (a text, b int, s int, PRIMARY KEY (a, b))",
         "INSERT INTO t SELECT 'x', n, NULL FROM generate_series(1, 500) AS n",
     )
+    monkeypatch.setattr(psycopg.Cursor, "execute", recorded)
     result = check(database, workspace, small(target={"table": "t", "key": ["a", "b"]}))
+    assert max(fetched) == 20
     coverage = item(result, "coverage")
     assert coverage.unexpected == 500
     assert coverage.examples == tuple(f'["x", {number}]' for number in range(1, 21))
@@ -158,13 +169,14 @@ def test_source_keys_that_are_not_unique_are_refused(database, workspace):
         check(database, workspace, small())
 
 
-def test_checks_write_nothing_and_leave_no_session_behind(linked, workspace, spec):
+def test_checks_write_and_print_nothing_and_leave_no_session_behind(linked, workspace, spec, capfd):
     tables = "SELECT count(*) FROM pg_class"
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     with linked.session(read_only=True) as session:
         before = session.value(tables)
         check(linked, workspace, spec)
         assert session.value(tables) == before
+    assert capfd.readouterr() == ("", "")
     with linked.session(read_only=True) as session:
         assert session.value(sessions) == 1
 
