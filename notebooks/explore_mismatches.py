@@ -18,11 +18,11 @@ def _():
     import marimo as mo
 
     from recon.reports import explore
-    from recon.reports.tables import count, percent, shown
+    from recon.reports.tables import count, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace
 
-    return Path, Workspace, count, explore, mo, open_database, os, percent, shown
+    return Path, Workspace, count, explore, mo, open_database, os, percent, records, shown
 
 
 @app.cell
@@ -59,18 +59,27 @@ def _(Path, Workspace, explore, open_database, os, stop_at):
 @app.cell
 def _(mo, names, os):
     asked_for = os.environ.get("RECON_RECONCILIATION", "")
-    _missing = asked_for or "NAME"
-    _ask = f"`recon match {_missing}`" if _missing.isidentifier() else "`recon match NAME`"
-    mo.stop(not names, mo.callout(mo.md(f"There is no run yet. Run {_ask} first, then reload this page."), kind="info"))
+    _name = asked_for if asked_for.isidentifier() else "NAME"
+    mo.stop(
+        not names,
+        mo.callout(mo.md(f"There is no run yet. Run `recon match {_name}` first, then reload this page."), kind="info"),
+    )
     reconciliation = mo.ui.dropdown(
         names,
         value=asked_for if asked_for in names else names[0],
         allow_select_none=False,
         label="Reconciliation",
     )
-    _warning = mo.callout(mo.md(f"The one you asked for has no run yet. Run {_ask}."), kind="warn")
-    mo.vstack([_warning] * (asked_for not in ("", *names)) + [reconciliation])
-    return (reconciliation,)
+    reconciliation
+    return asked_for, reconciliation
+
+
+@app.cell
+def _(asked_for, database, explore, mo, names, workspace):
+    mo.stop(asked_for in ("", *names))
+    _, _problem = explore.attempt(explore.view, database, workspace, asked_for)
+    mo.callout(mo.Html(explore.problem_html(_problem)), kind="warn")
+    return
 
 
 @app.cell
@@ -123,7 +132,7 @@ def _(database, explore, key, outcomes, reasons, stop_at, view):
 
 
 @app.cell
-def _(count, explore, found, mo, shown, view):
+def _(count, explore, found, mo, records, shown, view):
     mo.stop(not found.rows, mo.callout("No record is like this. Choose other outcomes or reasons.", kind="neutral"))
     _rows = explore.table_rows(view, found)
     table = mo.ui.table(
@@ -135,8 +144,8 @@ def _(count, explore, found, mo, shown, view):
         show_column_summaries=False,
         show_data_types=False,
         show_download=False,
-        label=f"{count(found.total)} records"
-        + (f", the first {count(len(found.rows))} of them here" if found.total > len(found.rows) else ""),
+        label=records(found.total)
+        + ("" if found.total == len(_rows) else f", the first {count(len(_rows))} of them here"),
     )
     table
     return (table,)

@@ -272,9 +272,9 @@ def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: A
         return CheckItem(name, says, kind, "errored", "", 0, error=error)
     document: dict[str, Any] = result.result
     status: Status = "passed" if result.success else "failed"
-    if "unexpected_count" not in document:
-        return CheckItem(name, says, kind, status, str(document.get("observed_value")), 0)
-    unexpected = int(document["unexpected_count"] or 0)  # None where there is no row
+    unexpected = int(document.get("unexpected_count") or 0)  # None where there is no row
+    if document.get("element_count") is None:
+        return CheckItem(name, says, kind, status, str(document.get("observed_value", "")), unexpected)
     whole = int(document["element_count"]) - int(document.get("missing_count") or 0)
     if kind == "coverage" and whole == 0:
         # The library passes an empty table, and a `where` that selects nothing with it.

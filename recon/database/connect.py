@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, LiteralString, cast
 
@@ -69,7 +69,7 @@ class Session:
 class Database:
     """A PostgreSQL database: where it is, and what kind of place it is."""
 
-    url: str
+    url: str = field(repr=False)  # may hold a password
     embedded: bool = False
     demo: bool = False
 

@@ -91,7 +91,7 @@ def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
     if record_set.table is not None:
         relation = table(session, record_set.table, side)
     elif record_set.query is not None:
-        query = expressions.parse_query(record_set.query)
+        query = _qualified(session, expressions.parse_query(record_set.query), side)
         label = f"the query of the {'target' if side == 't' else 'source'}"
         relation = replace(described(session, query, side), label=label)
     else:
@@ -103,6 +103,22 @@ def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
     for name in (*record_set.keys, *([record_set.date] if record_set.date else [])):
         expressions.resolve_name(name, relation.columns, relation.label)
     return relation
+
+
+def _qualified(session: Session, query: exp.Query, side: Side) -> exp.Query:
+    """The query with every table named in full, so that it means the same under any search path."""
+    named = {cte.alias for cte in query.find_all(exp.CTE)}
+    for node in list(query.find_all(exp.Table)):
+        if not isinstance(node.this, exp.Identifier) or (not node.db and node.name in named):
+            continue
+        parts = [
+            part if part.args.get("quoted") else part.name.lower() for part in (node.args.get("db"), node.this) if part
+        ]
+        name = ".".join(expressions.quote(part if isinstance(part, str) else part.name) for part in parts)
+        found = table(session, name, side).tree
+        node.set("this", found.this.copy())
+        node.set("db", found.args["db"].copy())
+    return query
 
 
 def described(session: Session, query: exp.Query, side: Side = "t") -> Relation:

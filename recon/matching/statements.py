@@ -299,12 +299,12 @@ def unmatched_reasons(bound: Bound, table: exp.Table) -> str:
         ]
         records = records.join(exp.Table(this=identifier(known)), on=exp.and_(*on), join_type="left")
         if rule.rule.on_tie == "next" and not rule.reducible:
-            best = f"best_{number}"
+            tied = f"best_{number}"
             own = [
-                exp.EQ(this=key, expression=column(best, name))
+                exp.EQ(this=key, expression=column(tied, name))
                 for key, name in zip(bound.target_keys, keys, strict=True)
             ]
-            records = records.join(exp.Table(this=identifier(best)), on=exp.and_(*own), join_type="left")
+            records = records.join(exp.Table(this=identifier(tied)), on=exp.and_(*own), join_type="left")
         rank = exp.alias_(_reason_rank(rule, number), f"rank_{number}", quoted=True)
         records = records.select(rank, append=True)
         ranks.append(column("reasons", f"rank_{number}"))

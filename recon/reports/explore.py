@@ -6,6 +6,7 @@ Functions that ask the database return plain data; those that end in `_html` dra
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, ParamSpec, TypeVar
@@ -211,21 +212,43 @@ def table_rows(view: View, found: Records) -> list[dict[str, Any]]:
     filled = [name for name in rest if any(row[name] is not None for row in found.rows)]
     return [
         {
-            "record": key_of(view, row) if len(view.bound.target_keys) > 1 else row["target_key"],
+            "record": _record(view, row),
             "outcome": outcome_words(row["outcome"]),
             "reason": reason_words(row["reason"]),
             "pass": row["pass"] or "",
-            view.bound.source.label: "" if row[sources[0]] is None else ", ".join(str(row[name]) for name in sources),
-            **{name: "" if row[name] is None else row[name] for name in filled},
+            view.bound.source.label: _cell(", ".join(str(row[name]) for name in sources if row[name] is not None)),
+            **{name: _cell(row[name]) for name in filled},
         }
         for row in found.rows
     ]
 
 
+def _record(view: View, row: dict[str, Any]) -> Any:
+    return _cell(key_of(view, row) if len(view.bound.target_keys) > 1 else row["target_key"])
+
+
+def _cell(value: Any) -> Any:
+    """A value for marimo's table, which makes links of addresses in text, and fetches those of pictures.
+
+    No value may make the reader's browser call a stranger: an invisible character keeps addresses from being seen.
+
+    >>> _cell("see https://a.example/b.png") == "see https:\u2060//a.example/b.png", _cell(None), _cell(20288)
+    (True, '', 20288)
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return value
+    return _ADDRESS.sub(lambda found: found[0] + "\u2060", value)
+
+
+_ADDRESS = re.compile(r"(?:https?|data):", re.IGNORECASE)
+
+
 def chosen(view: View, found: Records, selected: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The record behind the selected line of `table_rows`; None where nothing is selected."""
-    keys = {str(line["record"]) for line in selected}
-    return next((row for row in found.rows if key_of(view, row) in keys), None)
+    wanted = [line["record"] for line in selected]
+    return next((row for row in found.rows if _record(view, row) in wanted), None)
 
 
 # -- why one record was decided as it was ----------------------------------------------------------------
@@ -555,8 +578,10 @@ def title_html(found: Why) -> str:
     """Which record this is, and what was decided for it."""
     row = found.row
     reason = f" · {escape(reason_words(row['reason']))}" if row["reason"] else ""
+    held = " · The link was there before the run, so no pass was asked. Below is what each says of it now."
+    held = held if row["outcome"] == "linked" else ""
     chip = f'<span class="chip {_COLOURS.get(row["outcome"], "none")}">{escape(outcome_words(row["outcome"]))}</span>'
-    return _framed(f"<h2>Why {escape(found.key)}?</h2><p>{chip}{reason}</p>")
+    return _framed(f"<h2>Why {escape(found.key)}?</h2><p>{chip}{reason}{held}</p>")
 
 
 def steps_html(found: Why) -> str:
@@ -595,7 +620,10 @@ def candidates_html(view: View, found: Why) -> str:
             f'<span class="chip {colour}">{escape(role)}</span></th>'
         )
     body = "".join(_field(item) for item in found.fields)
-    return _framed(f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
+    alone = "" if found.candidates else '<p class="quiet">No pass found a candidate.</p>'
+    return _framed(
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{alone}'
+    )
 
 
 def _field(item: Field) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from recon.reports.data import Coverage, Step
-from recon.reports.tables import count, percent, points, records, words
+from recon.reports.tables import count, percent, records, words
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -113,8 +113,6 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
             x=expected, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"expected {percent(expected)}",
             font={"size": 12, "color": MUTED},
         )  # fmt: skip
-    if before:
-        figure.update_layout(meta={"change": points(before.share, now.share)})
     return figure
 
 

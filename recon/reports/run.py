@@ -155,7 +155,8 @@ def _failed(source: Path, output: Path, why: str) -> ReportFailed:
 
 
 def _set_aside(output: Path) -> Path | None:
-    if not output.is_file():
+    if not output.is_file() or not output.stat().st_size:  # nothing had begun
+        output.unlink(missing_ok=True)
         return None
     kept = output.with_name(f"{output.stem}-failed.ipynb")
     return output.replace(kept)

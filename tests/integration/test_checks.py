@@ -255,12 +255,13 @@ def test_an_empty_suite_is_refused(linked, workspace, spec):
         check(linked, workspace, spec)
 
 
-def test_an_unknown_expectation_is_refused_by_name(linked, workspace, spec):
+def test_an_unknown_expectation_is_refused_by_name(linked, workspace, spec, caplog):
     suite = suites.derive(spec)
     suite["expectations"].append({"type": "expect_column_values_to_be_lovely", "kwargs": {"column": "linked"}})
     write_suite(workspace, suite)
     with pytest.raises(CheckErrored, match="expect_column_values_to_be_lovely"):
         check(linked, workspace, spec)
+    assert not caplog.records
 
 
 def test_values_that_an_expectation_does_not_take_are_refused(linked, workspace, spec):
@@ -282,6 +283,24 @@ def test_an_expectation_that_raises_is_errored_and_not_failed(linked, workspace,
     [errored] = result.errored
     assert errored.name == f"{suites.NOT_NULL} no_such_column"
     assert "no_such_column" in (errored.error or "")
+
+
+def test_an_expectation_that_people_add_may_ask_in_sql_and_cannot_write(linked, workspace, spec):
+    run(linked, "CREATE SEQUENCE counter")
+    suite = suites.derive(spec)
+    for name, query in {
+        "asks": "SELECT * FROM {batch} WHERE target_key = 1551",
+        "writes": "SELECT nextval('counter') FROM {batch}",
+        "holds": "SELECT * FROM {batch} WHERE target_key < 0",
+    }.items():
+        kwargs = {"unexpected_rows_query": query}
+        suite["expectations"].append({"type": "unexpected_rows_expectation", "kwargs": kwargs, "meta": {"name": name}})
+    write_suite(workspace, suite)
+    result = check(linked, workspace, spec)
+    assert item(result, "asks").status == "failed"
+    assert item(result, "holds").status == "passed"
+    assert "read-only" in (item(result, "writes").error or "")
+    assert json.dumps(result.as_dict())
 
 
 def test_a_suite_without_what_the_spec_expects_is_refused(linked, workspace, spec):

@@ -204,7 +204,17 @@ def _property_names(rng: Random) -> dict[int, str]:
 def _known_rows(leases: list[Lease], names: dict[int, str]) -> list[Row]:
     payprop_ids = {known.id: leases[known.lease_id - 1].payprop_id for known in KNOWN if known.by_payprop}
     return [
-        (x.id, x.paid, x.property_id, x.customer_id, _pounds(100 * x.amount), "rent", payprop_ids.get(x.id), *NO_LINK, text)
+        (
+            x.id,
+            x.paid,
+            x.property_id,
+            x.customer_id,
+            _pounds(100 * x.amount),
+            "rent",
+            payprop_ids.get(x.id),
+            *NO_LINK,
+            text,
+        )
         for x, text in ((known, f"Rent, {names[known.property_id]}") for known in KNOWN)
     ]
 
