@@ -238,7 +238,7 @@ def identifiers(data: ReportData) -> Html:
         Heading("column", "identifier"),
         Heading("filled", "filled"),
         Heading("share", "share"),
-        Heading("unlinked", "share where not linked"),
+        *([Heading("unlinked", "share where not linked")] if data.now.missing else []),
         Heading("passes", "used by"),
     ]
     return table(headings, listed, empty="The passes compare no column.")
@@ -305,8 +305,9 @@ def sign_off(data: ReportData) -> Html:
         "rows": records(plan.rows),
         "author": f"{plan.author}, {moment(plan.created_at)}",
         "approved by": "; ".join(approvers) or "nobody yet",
-        "expires": moment(plan.expires_at) if plan.state in ("planned", "approved") else NOTHING,
     }
+    if plan.state in ("planned", "approved"):
+        facts["expires"] = moment(plan.expires_at)
     moves = [
         {
             "at": entry["at"], "state": words(entry["to_state"]), "actor": entry["actor"],

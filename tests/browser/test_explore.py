@@ -144,7 +144,7 @@ def test_an_analyst_sees_the_numbers_and_why_a_tie_is_a_tie(
         expect(page.get_by_text("← decided here")).to_have_count(1)
         expect(page.get_by_text("– not reached")).to_have_count(1)
         expect(page.locator("th", has_text="tied")).to_have_text(["invoices17 tied", "invoices18 tied"])
-        expect(page.locator("tr", has_text="lease_reference").last).to_contain_text("≠ candidates differ")
+        expect(page.locator("tr", has=page.get_by_role("rowheader", name="lease_reference"))).to_contain_text("≠ candidates differ")
         visit.was_harmless()
 
 

@@ -474,3 +474,50 @@ def test_a_run_that_matches_nothing_new_leaves_no_plan(
     runs.match(rent, spec, "ann")
     assert plans.make(rent, workspace, spec, "ann") is None
     assert len(list(workspace.backfills.iterdir())) == 1
+
+
+# -- the rules, one by one -------------------------------------------------------------------------------
+
+
+def test_each_pass_decides_the_records_that_are_its_own(rent: Database, workspace: Workspace) -> None:
+    """INV-02, INV-03, INV-04, INV-06: PayProp id first, then tenant, then the property of a payment without one."""
+    run = runs.match(rent, workspace.spec("financial_transactions"), "ann")
+    counted = {item.name: (item.matched, item.proposed, item.ambiguous) for item in run.passes}
+    assert counted == {
+        "payprop_invoice_id": (90, 0, 3),
+        "property_and_customer": (110, 0, 5),
+        "property_without_customer": (25, 0, 4),
+        "property_of_another_tenant": (0, 12, 0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("paid", "said"),
+    [
+        ("2025-01-08", "deposit or early rent, 2 days before the lease starts"),
+        ("2025-01-09", "early rent, 1 day before the lease starts"),
+        ("2025-01-10", "within the lease"),
+        ("2025-06-30", "within the lease"),
+        ("2025-07-01", "final payment of an ended lease, 1 day after its end"),
+        ("2025-07-31", "final payment of an ended lease, 31 day after its end"),
+        ("2025-08-01", "late, 32 days after the lease ended"),
+    ],
+)
+def test_a_date_never_restricts_and_is_put_into_words(
+    rent: Database, spec: Reconciliation, paid: str, said: str
+) -> None:
+    """INV-05, INV-10: the first and the last day of each sentence."""
+    execute(
+        rent,
+        "INSERT INTO properties (id, name, postcode) VALUES (900, 'Alone', 'QH1 1AA')",
+        "INSERT INTO invoices (id, lease_reference, property_id, customer_id, start_date, end_date, rent_amount)"
+        " VALUES (900, 'ALONE', 900, 1, '2025-01-10', '2025-06-30', 700)",
+        "INSERT INTO historical_transactions (id, transaction_date, property_id, customer_id, amount, category)"
+        f" VALUES (9001, '{paid}', 900, 1, 700, 'rent')",
+    )
+    run = runs.match(rent, spec, "ann")
+    with rent.session(read_only=True) as session:
+        found = pairs.listed(session, bind(session, spec), run.run, outcomes=["matched"])
+    assert [(row["lease_reference"], row["interpretation"]) for row in found if row["target_key"] == 9001] == [
+        ("ALONE", said)
+    ]
