@@ -18,11 +18,11 @@ def _():
     import marimo as mo
 
     from recon.reports import explore
-    from recon.reports.tables import count, percent, records, shown
+    from recon.reports.tables import count, escape, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace
 
-    return Path, Workspace, count, explore, mo, open_database, os, percent, records, shown
+    return Path, Workspace, count, escape, explore, mo, open_database, os, percent, records, shown
 
 
 @app.cell
@@ -83,10 +83,10 @@ def _(asked_for, database, explore, mo, names, workspace):
 
 
 @app.cell
-def _(database, explore, mo, reconciliation, stop_at, workspace):
+def _(database, escape, explore, mo, reconciliation, stop_at, workspace):
     view, _problem = explore.attempt(explore.view, database, workspace, reconciliation.value)
     stop_at(_problem)
-    mo.callout(mo.plain_text(view.note), kind="warn") if view.note else None
+    mo.callout(mo.Html(escape(view.note)), kind="warn") if view.note else None
     return (view,)
 
 
@@ -166,11 +166,11 @@ def _(database, explore, row, stop_at, view):
 
 
 @app.cell
-def _(explore, mo, why):
+def _(escape, explore, mo, why):
     mo.vstack(
         [
             mo.Html(explore.title_html(why)),
-            *([mo.callout(mo.plain_text(why.changed), kind="warn")] if why.changed else []),
+            *([mo.callout(mo.Html(escape(why.changed)), kind="warn")] if why.changed else []),
             mo.md("### Pass by pass"),
             mo.Html(explore.steps_html(why)),
         ]

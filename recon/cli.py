@@ -46,6 +46,9 @@ Url = Annotated[
 Execute = Annotated[bool, typer.Option("--execute", help="Write. Without it: a dry run that changes nothing.")]
 
 
+_NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making the report"}
+
+
 # -- the whole way ---------------------------------------------------------------------------------------
 
 
@@ -63,8 +66,15 @@ def demo(
         _print(workflow.demo(place, system, lambda step, _: _progress(f"{step} done")))
         return
     from recon import screens
+    from recon.progress import spinner
 
-    result = workflow.demo(place, system, screens.demo_step)
+    with spinner("Making the sample", screens.console) as say:
+
+        def tell(step: str, result: Any) -> None:
+            screens.demo_step(step, result)
+            say(_NEXT_IN_DEMO.get(step, "Going on"))
+
+        result = workflow.demo(place, system, tell)
     screens.console.print(
         f"\n[bold green]{result['linked_before']} → {result['linked_after']} of {result['total']} linked[/]"
         f" ({screens.percent(result['coverage_before'])} → {screens.percent(result['coverage_after'])}),"
@@ -162,7 +172,9 @@ def match(
     place = _workspace(workspace)
     spec = place.spec(name)
     limited = Filter(limit, _day(from_date, "--from"), _day(to_date, "--to"))
-    result = run.match(_database(place, database), spec, place.actor, limited)
+    opened = _database(place, database)
+    with _spinner(f"Matching {name}"):
+        result = run.match(opened, spec, place.actor, limited)
     if not _show(result.as_dict(), as_json):
         from recon import screens
 
@@ -378,7 +390,9 @@ def verify(
     from recon import workflow
 
     place = _workspace(workspace)
-    result = workflow.verify(_database(place, database), place, plan, place.actor)
+    opened = _database(place, database)
+    with _spinner("Proving with verify.sql and Great Expectations"):
+        result = workflow.verify(opened, place, plan, place.actor)
     if not _show(result.as_dict(), as_json):
         from recon import screens
 
@@ -424,7 +438,9 @@ def report(
 
     place = _workspace(workspace)
     place.spec(name)
-    path = workflow.report(_database(place, database), place, name, plan)
+    opened = _database(place, database)
+    with _bar("Making the report", "cells") as progress:
+        path = workflow.report(opened, place, name, plan, progress)
     _answer({"report": str(path)}, as_json, f"Report  {path}")
 
 
@@ -498,11 +514,17 @@ def _day(text: str | None, option: str) -> str | None:
         raise UsageError(f"{option} {text!r} is not a day.", todo="Write it like 2025-03-31.") from error
 
 
-def _bar(title: str) -> Any:
-    """A progress bar on stderr with rows, rate and time left, once there is progress to show."""
+def _bar(title: str, unit: str = "rows") -> Any:
+    """A progress bar on stderr with count, rate and time left, once there is progress to show."""
     from recon.progress import bar
 
-    return bar(title)
+    return bar(title, unit)
+
+
+def _spinner(title: str) -> Any:
+    from recon.progress import spinner
+
+    return spinner(title)
 
 
 def _progress(text: str) -> None:

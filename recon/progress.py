@@ -1,14 +1,18 @@
-"""A progress bar on stderr: rows, rows per second, time left. Silent where nobody watches."""
+"""Progress on stderr: a bar with rate and time left, or a spinner with the time it takes. Silent in a pipe."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager
-def bar(title: str) -> Generator[Callable[[int, int], None]]:
-    """Gives a function to call with rows done and rows in all."""
+def bar(title: str, unit: str = "rows") -> Generator[Callable[[int, int], None]]:
+    """Gives a function to call with how many are done and how many there are."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -23,11 +27,13 @@ def bar(title: str) -> Generator[Callable[[int, int], None]]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
+            speed = task.speed  # another thread draws, so it is read once
+            return Text(f"{speed:,.{1 if speed < 10 else 0}f} {unit}/s" if speed else "")
 
+    console = Console(stderr=True)
     shown = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
+        console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     task = None
 
@@ -43,3 +49,19 @@ def bar(title: str) -> Generator[Callable[[int, int], None]]:
     finally:
         if task is not None:
             shown.stop()
+
+
+@contextmanager
+def spinner(title: str, console: Console | None = None) -> Generator[Callable[[str], None]]:
+    """For one long step whose end cannot be told beforehand; gives a function that changes the title.
+
+    Where something is printed meanwhile, `console` is the one that prints it, so that the two do not mix.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = console or Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        task = shown.add_task(title, total=None)
+        yield lambda text: shown.update(task, description=text)

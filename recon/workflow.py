@@ -5,6 +5,7 @@ The command line, the service and the notebooks call these functions and hold no
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import sign_off
 from recon.backfill import verify as verifying
+from recon.backfill.executor import Progress
 from recon.backfill.verify import Verification
 from recon.checks.run import CheckResult
 from recon.checks.run import check as run_checks
@@ -130,12 +132,14 @@ def latest_checks(database: Database, reconciliation: str) -> dict[str, Any] | N
     return dict(row["result"]) if row else None
 
 
-def report(database: Database, workspace: Workspace, name: str, plan: str | None = None) -> Path:
+def report(
+    database: Database, workspace: Workspace, name: str, plan: str | None = None, progress: Progress | None = None
+) -> Path:
     """Make the report of a reconciliation, with the checks that were stored last."""
     from recon.reports.run import report as run_report
 
     tables.ensure(database)
-    return run_report(database, workspace, name, plan=plan, checks=latest_checks(database, name))
+    return run_report(database, workspace, name, plan=plan, checks=latest_checks(database, name), progress=progress)
 
 
 # -- the whole way ---------------------------------------------------------------------------------------
@@ -156,6 +160,7 @@ def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
     """
     spec = workspace.spec(name)
     sample_of(name)  # an unknown name is an error before anything is dropped
+    _forget_demos(workspace)
     database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
     tell("load", load_sample(database, workspace, name))
     before = _linked(database, spec)
@@ -185,6 +190,17 @@ def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
         "report": str(path),
         "verified": verified.state == "verified" and verified.verification.right,
     }
+
+
+def _forget_demos(workspace: Workspace) -> None:
+    """Remove the bundles of former demos: their database is made anew, so no one can use them any more."""
+    for manifest in workspace.backfills.glob("*/plan.json"):
+        try:
+            document = json.loads(manifest.read_bytes())
+        except ValueError:
+            continue  # not one of ours, or damaged: left for a person to look at
+        if document.get("author") == DEMO_ANALYST and document.get("database", {}).get("database") == DEMO_DATABASE:
+            shutil.rmtree(manifest.parent)
 
 
 def _linked(database: Database, spec: Reconciliation) -> tuple[int, int]:

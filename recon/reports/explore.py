@@ -95,7 +95,7 @@ class View:
             limits = ", ".join(f"{name} {value}" for name, value in self.run.limited.items())
             parts.append(f"This run looked at a part of the records only: {limits}.")
         if self.run.spec_digest != self.bound.spec.digest:
-            parts.append(f"The spec was changed after this run. Run `recon match {self.run.reconciliation}` again.")
+            parts.append(f"The spec was changed after this run. Run recon match {self.run.reconciliation} again.")
         return " ".join(parts)
 
 
@@ -266,7 +266,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Field:
-    """One line of the comparison: the record's value, and each candidate's with a mark; label None has no counterpart."""
+    """One line of the comparison: the record's value, and each candidate's with a mark where a pass compares the two."""
 
     label: str
     record: Any

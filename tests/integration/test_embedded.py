@@ -18,7 +18,7 @@ import psutil
 import psycopg
 import pytest
 
-from recon.database import embedded
+from recon.database import embedded, programs
 from recon.errors import EmbeddedUnavailable
 
 NOBODY = 65534  # the ordinary user of the tests that run as root: initdb wants an id that has a name
@@ -28,7 +28,7 @@ ANSWER_SECONDS = 30.0  # how long a helper process may take for its one line
 USER = """
 import sys
 from pathlib import Path
-from recon.database import embedded
+from recon.database import embedded, programs
 print(embedded.start(Path(sys.argv[1]), keep="keep" in sys.argv), flush=True)
 sys.stdin.read()
 """
@@ -341,7 +341,8 @@ def test_root_copies_the_programs_out_of_a_folder_that_the_server_may_not_enter(
     closed.chmod(0o700)
     inside = {version: closed / path.relative_to(package.parent) for version, path in utils.POSTGRES_VERSIONS.items()}
     monkeypatch.setattr(utils, "POSTGRES_VERSIONS", inside)
-    monkeypatch.setattr(embedded, "ROOT_HOME", home)
+    for module in (embedded, programs):
+        monkeypatch.setattr(module, "ROOT_HOME", home)
 
     assert ask(embedded.start(folder), "SELECT 1") == 1
     assert closed.stat().st_mode & 0o077 == 0

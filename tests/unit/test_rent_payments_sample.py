@@ -50,9 +50,7 @@ RULES = [
 
 @pytest.fixture(scope="module")
 def data() -> dict[str, list[Row]]:
-    return {
-        table.name: [dict(zip(table.columns, row, strict=True)) for row in table.rows] for table in sample.tables()
-    }
+    return {table.name: [dict(zip(table.columns, row, strict=True)) for row in table.rows] for table in sample.tables()}
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +95,7 @@ def test_the_tables_are_whole(data: dict[str, list[Row]]):
     for column, rows in (("lease_reference", data["invoices"]), ("payprop_id", data["customers"])):
         values = [row[column] for row in rows if row[column] is not None]
         assert len(values) == len(set(values))
-    terms = {
-        lease["id"]: (lease["start_date"], lease["end_date"], lease["rent_amount"]) for lease in data["invoices"]
-    }
+    terms = {lease["id"]: (lease["start_date"], lease["end_date"], lease["rent_amount"]) for lease in data["invoices"]}
     for row in data["historical_transactions"] + data["financial_transactions"]:
         kept = (row["lease_start_date"], row["lease_end_date"], row["lease_rent_amount"])
         assert kept == terms.get(row["invoice_id"], (None, None, None))
@@ -158,18 +154,16 @@ def test_the_known_rows_are_paid_when_they_should_be(data: dict[str, list[Row]],
 def test_known_tenants_have_several_leases(data: dict[str, list[Row]], leases: dict[int, Row]):
     """INV-03: ongoing before ended and later before earlier decide among a known tenant's leases; INV-06."""
     of_tenant = {
-        key: [
-            lease for lease in data["invoices"] if (lease["property_id"], lease["customer_id"]) == (place, customer)
-        ]
+        key: [lease for lease in data["invoices"] if (lease["property_id"], lease["customer_id"]) == (place, customer)]
         for key, (_, place, customer, *_) in KNOWN.items()
     }
     assert {key for key, own in of_tenant.items() if len(own) > 1} >= {1551, 1526, 1492, 1494}
     ongoing = {key: sum(lease["end_date"] is None for lease in own) for key, own in of_tenant.items()}
     assert ongoing[1492] == 1, "the ongoing one decides"
     assert ongoing[1494] == 2, "the later start decides"
-    assert any(
-        lease["end_date"] is None for lease in data["invoices"] if lease["property_id"] == 33
-    ), "another tenant's ongoing lease stands beside the ended one of 1551"
+    assert any(lease["end_date"] is None for lease in data["invoices"] if lease["property_id"] == 33), (
+        "another tenant's ongoing lease stands beside the ended one of 1551"
+    )
 
 
 def test_links_of_the_history_are_right(data: dict[str, list[Row]], leases: dict[int, Row]):
