@@ -16,6 +16,7 @@ from recon.expressions import DIALECT, Expression, column, identifier
 from recon.matching.bind import Bound
 from recon.matching.statements import key_names
 
+_KEYS = ("target_key", "source_key")
 FETCH_ROWS = 5_000  # rows held in memory at once while a run is written out
 
 
@@ -75,9 +76,15 @@ def decision_columns(bound: Bound) -> list[str]:
 
 
 def labels(texts: Sequence[str]) -> list[str]:
-    """Headings for `show`: the bare name where it is told apart, else the expression as written."""
+    """Headings for `show`: the bare name where it is told apart, else the expression as written.
+
+    >>> labels(["t.amount", "s.start_date", "t.reason"])
+    ['amount', 'start_date', 't.reason']
+    """
     bare = [text.split(".", 1)[-1] if text[:2] in ("t.", "s.") else text for text in texts]
-    chosen = [name if bare.count(name) == 1 else text for name, text in zip(bare, texts, strict=True)]
+    own = {"outcome", "pass", "confidence", "reason", "interpretation"}
+    told = [bare.count(name) == 1 and name not in own and not name.startswith(_KEYS) for name in bare]
+    chosen = [name if plain else text for name, plain, text in zip(bare, told, texts, strict=True)]
     return [name.encode()[: expressions.MAX_IDENTIFIER_BYTES].decode(errors="ignore") for name in chosen]
 
 
