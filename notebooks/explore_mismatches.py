@@ -17,12 +17,12 @@ def _():
 
     import marimo as mo
 
-    from recon.reports import explore
+    from recon.reports import explore, explore_view
     from recon.reports.tables import count, escape, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace
 
-    return Path, Workspace, count, escape, explore, mo, open_database, os, percent, records, shown
+    return Path, Workspace, count, escape, explore, explore_view, mo, open_database, os, percent, records, shown
 
 
 @app.cell
@@ -36,10 +36,10 @@ def _(mo):
 
 
 @app.cell
-def _(explore, mo):
+def _(explore_view, mo):
     def stop_at(problem):
         """Show a problem in place of what would follow."""
-        mo.stop(problem is not None, problem and mo.callout(mo.Html(explore.problem_html(problem)), kind="danger"))
+        mo.stop(problem is not None, problem and mo.callout(mo.Html(explore_view.problem_html(problem)), kind="danger"))
 
     return (stop_at,)
 
@@ -75,10 +75,10 @@ def _(mo, names, os):
 
 
 @app.cell
-def _(asked_for, database, explore, mo, names, workspace):
+def _(asked_for, database, explore, explore_view, mo, names, workspace):
     mo.stop(asked_for in ("", *names))
     _, _problem = explore.attempt(explore.view, database, workspace, asked_for)
-    mo.callout(mo.Html(explore.problem_html(_problem)), kind="warn")
+    mo.callout(mo.Html(explore_view.problem_html(_problem)), kind="warn")
     return
 
 
@@ -91,7 +91,7 @@ def _(database, escape, explore, mo, reconciliation, stop_at, workspace):
 
 
 @app.cell
-def _(count, explore, mo, percent, shown, view):
+def _(count, explore_view, mo, percent, shown, view):
     _expected = view.bound.spec.expect.coverage
     _share = f"expected {percent(float(_expected))}" if _expected is not None else "of the population is reconciled"
     _stats = [
@@ -104,7 +104,7 @@ def _(count, explore, mo, percent, shown, view):
         mo.stat(percent(view.run.coverage), label="Coverage", caption=_share, bordered=True),
         mo.stat(count(view.left), label="Left to explain", caption="not linked and not matched", bordered=True),
     ]
-    mo.vstack([mo.hstack(_stats, justify="start", gap=1), mo.Html(explore.counts_html(view))], gap=1)
+    mo.vstack([mo.hstack(_stats, justify="start", gap=1), mo.Html(explore_view.counts_html(view))], gap=1)
     return
 
 
@@ -166,27 +166,27 @@ def _(database, explore, row, stop_at, view):
 
 
 @app.cell
-def _(escape, explore, mo, why):
+def _(escape, explore_view, mo, why):
     mo.vstack(
         [
-            mo.Html(explore.title_html(why)),
+            mo.Html(explore_view.title_html(why)),
             *([mo.callout(mo.Html(escape(why.changed)), kind="warn")] if why.changed else []),
             mo.md("### Pass by pass"),
-            mo.Html(explore.steps_html(why)),
+            mo.Html(explore_view.steps_html(why)),
         ]
     )
     return
 
 
 @app.cell
-def _(explore, mo, view, why):
-    mo.vstack([mo.md("### Side by side"), mo.Html(explore.candidates_html(view, why))])
+def _(explore_view, mo, view, why):
+    mo.vstack([mo.md("### Side by side"), mo.Html(explore_view.candidates_html(view, why))])
     return
 
 
 @app.cell
-def _(explore, mo, view):
-    mo.accordion({"The SQL of this matching": mo.Html(explore.sql_html(view))})
+def _(explore_view, mo, view):
+    mo.accordion({"The SQL of this matching": mo.Html(explore_view.sql_html(view))})
     return
 
 

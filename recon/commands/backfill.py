@@ -1,0 +1,176 @@
+"""Commands that change records: plan, sign-off, apply, verify, revert."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recon.commands.shared import (
+    BREAKS_REMAIN,
+    DONE,
+    FAILED,
+    AsJson,
+    Execute,
+    Folder,
+    Name,
+    PlanName,
+    Url,
+    answer,
+    find_workspace,
+    open_database,
+    say,
+    show,
+)
+from recon.progress import bar, spinner
+
+
+def plan(
+    name: Name,
+    passes: Annotated[list[str] | None, typer.Option("--pass", help="Only this pass; may be repeated.")] = None,
+    run: Annotated[str | None, typer.Option(help="A run; default: the latest.")] = None,
+    limited: Annotated[bool, typer.Option("--limited", help="Plan from a limited run on purpose.")] = False,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Freeze the matched records of the latest run as a plan and its bundle."""
+    from recon.backfill import plan as plans
+
+    place = find_workspace(workspace)
+    made = plans.make(
+        open_database(place, database),
+        place,
+        place.spec(name),
+        place.actor,
+        run=run,
+        passes=passes or (),
+        allow_limited=limited,
+    )
+    if made is None:
+        answer(
+            {"plan": None, "digest": None, "bundle": None, "rows": 0},
+            as_json,
+            "The run matched no record that is not linked yet: there is nothing to plan.",
+        )
+        return
+    if not show(made.as_dict(), as_json):
+        from recon import screens
+
+        screens.planned(made)
+        say(f"Next: a reviewer reads the bundle and runs `recon approve {made.plan}`.")
+
+
+def plans(
+    name: Annotated[str | None, typer.Argument(help="Only of this reconciliation.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Every plan, and whom it waits for."""
+    from recon.backfill import plan as planning
+
+    place = find_workspace(workspace)
+    found = planning.listed(open_database(place, database), place, name)
+    if not show({"plans": [item.as_dict() for item in found]}, as_json):
+        from recon import screens
+
+        screens.plans(found)
+
+
+def approve(
+    plan: PlanName,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Sign off a plan's digest, recorded by name: a record of who said yes, not a proof."""
+    from recon.backfill import sign_off
+
+    place = find_workspace(workspace)
+    approved = sign_off.approve(open_database(place, database), place, plan, place.actor)
+    answer(
+        approved.as_dict(),
+        as_json,
+        f"{place.actor} approved digest {approved.digest} (recorded by name: a record, not a proof)."
+        f"\nPlan {plan} is {approved.state}. Next: `recon apply {plan}` shows, `--execute` writes.",
+    )
+
+
+def reject(
+    plan: PlanName,
+    reason: Annotated[str, typer.Option(help="Why.")],
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Say no to a plan."""
+    from recon.backfill import sign_off
+
+    place = find_workspace(workspace)
+    rejected = sign_off.reject(open_database(place, database), place, plan, place.actor, reason)
+    answer(rejected.as_dict(), as_json, f"Plan {plan} is rejected: {reason}")
+
+
+def apply(
+    plan: PlanName,
+    execute: Execute = False,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Change the rows of an approved plan; without --execute, show what would change."""
+    from recon.backfill import apply as applying
+
+    place = find_workspace(workspace)
+    opened = open_database(place, database)
+    with bar("Applying") as progress:
+        result = applying.apply(opened, place, plan, place.actor, execute=execute, progress=progress)
+    if not show(result.as_dict(), as_json):
+        from recon import screens
+
+        screens.applied(result)
+        if execute and result.changed:
+            say(f"Next: `recon verify {plan}` proves it.")
+    raise typer.Exit(BREAKS_REMAIN if result.skipped else DONE)
+
+
+def verify(
+    plan: PlanName,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Prove an applied plan, from a connection of its own: its changes, and the suite of its reconciliation."""
+    from recon import workflow
+
+    place = find_workspace(workspace)
+    opened = open_database(place, database)
+    with spinner("Proving with verify.sql and Great Expectations"):
+        result = workflow.verify(opened, place, plan, place.actor)
+    if not show(result.as_dict(), as_json):
+        from recon import screens
+
+        screens.verified(result)
+    raise typer.Exit(DONE if result.complete else BREAKS_REMAIN if result.verification.right else FAILED)
+
+
+def revert(
+    plan: PlanName,
+    execute: Execute = False,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Undo a plan where rows still hold what it wrote; without --execute, show what would be restored."""
+    from recon.backfill import revert as reverting
+
+    place = find_workspace(workspace)
+    opened = open_database(place, database)
+    with bar("Reverting") as progress:
+        result = reverting.revert(opened, place, plan, place.actor, execute=execute, progress=progress)
+    if not show(result.as_dict(), as_json):
+        from recon import screens
+
+        screens.reverted(result)
+    raise typer.Exit(BREAKS_REMAIN if result.conflicts else DONE)

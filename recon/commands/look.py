@@ -1,0 +1,51 @@
+"""Commands that open what one looks at: reports and notebooks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recon.commands.shared import AsJson, Folder, Name, Url, answer, find_workspace, open_database, print_json
+from recon.progress import bar
+
+
+def report(
+    name: Name,
+    plan: Annotated[str | None, typer.Option(help="A plan; default: the latest.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """One HTML file in reports/ that opens with no network."""
+    from recon import workflow
+
+    place = find_workspace(workspace)
+    place.spec(name)
+    opened = open_database(place, database)
+    with bar("Making the report", "cells") as progress:
+        path = workflow.report(opened, place, name, plan, progress)
+    answer({"report": str(path)}, as_json, f"Report  {path}")
+
+
+def notebook(
+    what: Annotated[str, typer.Argument(help="explore, or lab.")],
+    name: Annotated[str | None, typer.Argument(help="A reconciliation to open it on.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Open a notebook app on this machine."""
+    import subprocess
+
+    from recon import workflow
+
+    place = find_workspace(workspace)
+    if name:
+        place.spec(name)
+    command = workflow.notebook_command(place, what)
+    if as_json:
+        print_json({"command": command})
+        return
+    environment = workflow.notebook_environment(place, name, database)
+    raise typer.Exit(subprocess.run(command, env=environment, cwd=place.root, check=False).returncode)

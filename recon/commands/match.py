@@ -1,0 +1,155 @@
+"""Commands that bring records in and decide about them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from recon.commands.shared import (
+    BREAKS_REMAIN,
+    DONE,
+    AsJson,
+    Folder,
+    Name,
+    Url,
+    answer,
+    day,
+    find_workspace,
+    open_database,
+    print_json,
+    show,
+)
+from recon.errors import UsageError
+from recon.progress import spinner
+
+SHOWN_DECISIONS = 40  # a screenful; `--format csv` gives all
+
+
+def load(
+    name: Name,
+    sample: Annotated[bool, typer.Option("--sample", help="Create and fill the sample tables.")] = False,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Bring source records in."""
+    from recon import workflow
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    if not sample:
+        raise UsageError(
+            f"The records of {spec.name} are in tables already.",
+            why="There is no file or outside system to load them from.",
+            todo=f"Go on with `recon match {name}`, or create sample tables with --sample.",
+        )
+    counts = workflow.load_sample(open_database(place, database), place, name)
+    answer(
+        {"reconciliation": name, "tables": counts},
+        as_json,
+        "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + ".",
+    )
+
+
+def match(
+    name: Name,
+    limit: Annotated[int | None, typer.Option(min=1, help="Decide at most this many unlinked records.")] = None,
+    from_date: Annotated[str | None, typer.Option("--from", help="From this day, YYYY-MM-DD, inclusive.")] = None,
+    to_date: Annotated[str | None, typer.Option("--to", help="To this day, YYYY-MM-DD, inclusive.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
+    from recon.matching import run
+    from recon.matching.statements import Filter
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    limited = Filter(limit, day(from_date, "--from"), day(to_date, "--to"))
+    opened = open_database(place, database)
+    with spinner(f"Matching {name}"):
+        result = run.match(opened, spec, place.actor, limited)
+    if not show(result.as_dict(), as_json):
+        from recon import screens
+
+        screens.waterfall(result)
+    reconciled = sum(result.outcomes.get(outcome, 0) for outcome in (*run.RECONCILED, "excluded"))
+    raise typer.Exit(DONE if reconciled == result.population else BREAKS_REMAIN)
+
+
+def decisions(
+    name: Name,
+    form: Annotated[str, typer.Option("--format", help="table or csv.")] = "table",
+    run: Annotated[str | None, typer.Option(help="A run; default: the latest.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """One line for each record of a run."""
+    from recon.matching import pairs
+    from recon.matching import run as runs
+    from recon.matching.bind import bind
+
+    if form not in ("table", "csv"):
+        raise UsageError(f"There is no format {form}.", todo="Use --format table or --format csv.")
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    opened = open_database(place, database)
+    found = runs.load(opened, name, run)
+    with opened.session(read_only=True) as session:
+        bound = bind(session, spec)
+        if as_json:
+            fields = ("target_key", "source_key", "outcome", "pass", "confidence", "reason")
+            rows = [dict(zip(fields, row, strict=True)) for row in pairs.iterate(session, bound, found.run)]
+            print_json({"run": found.run, "decisions": rows})
+        elif form == "csv":
+            pairs.write_csv(session, bound, found.run, sys.stdout)
+        else:
+            from recon import screens
+
+            open_first = ("ambiguous", "proposed", "unmatched", "matched")
+            rows = pairs.listed(session, bound, found.run, outcomes=open_first, limit=SHOWN_DECISIONS)
+            screens.decisions(rows, found.population - found.outcomes.get("linked", 0))
+
+
+def explain(
+    name: Name,
+    key: Annotated[str, typer.Option(help="The target's key; a composite one as a JSON array.")],
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Why a record is matched or not, pass by pass, with the candidates."""
+    from dataclasses import asdict
+
+    from recon.matching import explain as explaining
+    from recon.matching.bind import bind
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    with open_database(place, database).session(read_only=True) as session:
+        result = explaining.explain(session, bind(session, spec), key)
+    if not show(asdict(result), as_json):
+        from recon import screens
+
+        screens.explained(result)
+
+
+def runs(
+    name: Annotated[str | None, typer.Argument(help="Only of this reconciliation.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """What ran, newest first."""
+    from recon.matching import run
+
+    place = find_workspace(workspace)
+    found = run.history(open_database(place, database), name)
+    if not show({"runs": found}, as_json):
+        from recon import screens
+
+        screens.runs(found)
