@@ -4,7 +4,7 @@ BIN := .venv/bin
 BROWSERS := chromium chromium-browser google-chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name && exit 0; done; exit 1
 
-.PHONY: demo test lint browser bench constraints clean
+.PHONY: demo test lint browser bench golden constraints clean
 
 demo: .venv/.runtime
 	@$(BIN)/recon demo
@@ -42,6 +42,10 @@ browser:
 .venv/.development: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	@touch .venv/.runtime $@
+
+# Write the SQL that tests keep as files anew; read the diff before committing it.
+golden: .venv/.development
+	GOLDEN=write $(BIN)/python -m pytest -q tests/integration/test_golden.py
 
 # Write down what is installed: names and versions only.
 constraints: .venv/.development

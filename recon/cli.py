@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -67,9 +69,10 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("RECON_DEBUG"):
             raise
-        # Its text may hold values or a URL, so only its kind is named.
+        # Its text may hold values or a URL, so only its kind and place are named.
+        *_, last = traceback.extract_tb(error.__traceback__)
         unknown = ReconError(
-            f"Something unforeseen went wrong ({type(error).__name__}).",
+            f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno}).",
             todo="Set RECON_DEBUG=1 to see where, and report it.",
         )
         _fail(unknown, FAILED)

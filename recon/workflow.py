@@ -199,7 +199,8 @@ def _forget_demos(workspace: Workspace) -> None:
             document = json.loads(manifest.read_bytes())
         except ValueError:
             continue  # not one of ours, or damaged: left for a person to look at
-        if document.get("author") == DEMO_ANALYST and document.get("database", {}).get("database") == DEMO_DATABASE:
+        ours = document.get("author") == DEMO_ANALYST and document.get("database", {}).get("database") == DEMO_DATABASE
+        if ours and document.get("plan") == manifest.parent.name:  # a copy kept under another name stays
             shutil.rmtree(manifest.parent)
 
 

@@ -30,7 +30,7 @@ from recon.matching.statements import Filter
 from recon.spec import Reconciliation
 from recon.systems.rent_payments.lookup import find_invoice_for_transaction
 from recon.workspace import Workspace
-from tests.support import execute, load_rent_sample, rent_spec, rows
+from tests.support import ROOT, execute, load_rent_sample, rent_spec, rows
 
 KNOWN_ROWS = {
     1551: (20, "LEASE-BH-F18-2025"),
@@ -499,7 +499,7 @@ def test_each_pass_decides_the_records_that_are_its_own(rent: Database, workspac
         ("2025-01-10", "within the lease"),
         ("2025-06-30", "within the lease"),
         ("2025-07-01", "final payment of an ended lease, 1 day after its end"),
-        ("2025-07-31", "final payment of an ended lease, 31 day after its end"),
+        ("2025-07-31", "final payment of an ended lease, 31 days after its end"),
         ("2025-08-01", "late, 32 days after the lease ended"),
     ],
 )
@@ -521,3 +521,18 @@ def test_a_date_never_restricts_and_is_put_into_words(
     assert [(row["lease_reference"], row["interpretation"]) for row in found if row["target_key"] == 9001] == [
         ("ALONE", said)
     ]
+
+
+def test_the_ready_queries_say_what_is_linked_and_what_is_wrong(
+    rent: Database, workspace: Workspace, approved: Plan
+) -> None:
+    """INV-15: 135 linked, 0 unlinked; no missing and no wrong link."""
+    queries = (ROOT / "sql" / "queries" / "rent_payments.sql").read_text(encoding="utf-8").split(";")[:-1]
+    assert [rows(rent, query) for query in (queries[0], queries[3])] == [[(125, 10)], []]
+    applying.apply(rent, workspace, approved.plan, "ann", execute=True)
+    answers = [rows(rent, query) for query in queries]
+    assert answers[0] == [(135, 0)]
+    assert sum(row[1] for row in answers[1]) == 135
+    assert answers[2:] == [[], []]
+    execute(rent, "UPDATE historical_transactions SET invoice_id = 20 WHERE id = 1483")
+    assert [row[0] for row in rows(rent, queries[3])] == [1483]

@@ -1,0 +1,21 @@
+-- One batch: only where a row still holds what was written.
+WITH "reverted" AS (
+  UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "ledger"."before_1", "lease_start_date" = "ledger"."before_2", "lease_end_date" = "ledger"."before_3", "lease_rent_amount" = "ledger"."before_4"
+  FROM "recon"."ledger_rent_payments_20261121_091333_21ff" AS "ledger"
+  WHERE
+    "target"."id" = "ledger"."target_key"
+    AND "ledger"."target_key" >= CAST($1 AS INT)
+    AND "ledger"."target_key" <= CAST($2 AS INT)
+    AND "target"."id" >= CAST($1 AS INT)
+    AND "target"."id" <= CAST($2 AS INT)
+    AND "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."after_1"
+    AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."after_2"
+    AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."after_3"
+    AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "ledger"."after_4"
+    AND "ledger"."reverted_at" IS NULL
+  RETURNING "ledger"."target_key"
+)
+UPDATE "recon"."ledger_rent_payments_20261121_091333_21ff" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
+FROM "reverted"
+WHERE
+  "ledger"."target_key" = "reverted"."target_key"

@@ -1,0 +1,34 @@
+-- Gives no row when every planned change is there and right.
+SELECT
+  *
+FROM (
+  SELECT
+    "staged"."target_key",
+    "staged"."source_key",
+    CASE
+      WHEN "target"."id" IS NULL
+      THEN 'the row is gone'
+      WHEN "ledger"."target_key" IS NULL
+      THEN 'the change was never written'
+      WHEN NOT (
+        "target"."invoice_id" IS NOT DISTINCT FROM "staged"."after_1"
+        AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."after_2"
+        AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."after_3"
+        AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "staged"."after_4"
+      )
+      THEN 'the row holds another value'
+      WHEN "s"."id" IS NULL
+      THEN 'the linked source row does not exist'
+    END AS "problem"
+  FROM "recon"."staged_example" AS "staged"
+  LEFT JOIN "public"."historical_transactions" AS "target"
+    ON "target"."id" = "staged"."target_key"
+  LEFT JOIN "recon"."ledger_example" AS "ledger"
+    ON "ledger"."target_key" = "staged"."target_key" AND "ledger"."reverted_at" IS NULL
+  LEFT JOIN "public"."invoices" AS "s"
+    ON "s"."id" = "staged"."source_key"
+) AS "checked"
+WHERE
+  NOT "checked"."problem" IS NULL
+ORDER BY
+  "checked"."target_key"

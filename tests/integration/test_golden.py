@@ -1,0 +1,75 @@
+"""The SQL that is written for people to read, kept as files: a change of it shows as a diff.
+
+`make golden` writes the files anew; read the diff before committing it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recon.backfill import change, scripts
+from recon.database import relations, tables
+from recon.database.connect import Database
+from recon.expressions import DIALECT
+from recon.matching import pairs, statements
+from recon.matching.bind import Bound, bind
+from tests.support import load_rent_sample, rent_spec, simple_spec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+pytestmark = pytest.mark.one_engine
+
+
+def compare(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    assert text.rstrip("\n") == path.read_text(encoding="utf-8").rstrip("\n"), f"{name} differs: see `make golden`"
+
+
+def matching_sql(bound: Bound) -> str:
+    return statements.decisions(bound).sql(DIALECT, pretty=True)
+
+
+def test_the_sql_of_the_rent_payments(database: Database) -> None:
+    load_rent_sample(database)
+    spec = rent_spec()
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        compare("rent_payments.match.sql", matching_sql(bound))
+        compare("rent_payments.reasons.sql", statements.unmatched_reasons(bound, tables.own("decisions", "example")))
+        compare("rent_payments.pairs.sql", pairs.pairs(bound, "example").sql(DIALECT, pretty=True))
+        made = change.of(bound, relations.table(session, "historical_transactions", "t"))
+        passes = [rule.name for rule in spec.passes]
+        compare("rent_payments.staged.sql", change.staged_rows(made, "example", passes).sql(DIALECT, pretty=True))
+        for name, text in scripts.all_scripts(made, "example").items():
+            compare(f"rent_payments.{name}", text)
+
+
+def test_the_sql_of_passes_that_look_at_both_sides(database: Database) -> None:
+    with database.session() as session:
+        session.execute(
+            "CREATE TABLE pay (org text, id int, place int, amount numeric, lease_id int, PRIMARY KEY (org, id))"
+        )
+        session.execute("CREATE TABLE lease (id int PRIMARY KEY, place int, amount numeric, kind text)")
+        spec = simple_spec(
+            target={"table": "pay", "key": ["org", "id"]},
+            source={"table": "lease", "key": "id", "where": "kind <> 'draft'"},
+            passes=[
+                {"name": "exact", "on": {"place": "place", "amount": "amount"}, "on_tie": "next"},
+                {
+                    "name": "near",
+                    "on": {"place": "place"},
+                    "when": "abs(t.amount - s.amount) < 5 and s.kind = 'rent'",
+                    "prefer": ["abs(t.amount - s.amount)", "s.kind desc"],
+                    "on_tie": "next",
+                    "accept": "review",
+                },
+            ],
+        )
+        bound = bind(session, spec)
+        compare("both_sides.match.sql", matching_sql(bound))
+        compare("both_sides.reasons.sql", statements.unmatched_reasons(bound, tables.own("decisions", "example")))
