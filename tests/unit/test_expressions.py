@@ -1,0 +1,117 @@
+"""The expression language: what is allowed is printed from the checked tree; everything else is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from recon import expressions
+from recon.errors import SchemaMismatch, SpecError
+from recon.expressions import Column, parse, parse_prefer, parse_template, resolve
+
+COLUMNS = {"t": {"id": "int4", "Unit Price": "numeric", "memo": "text"}, "s": {"id": "int4", "memo": "text"}}
+LABELS = {"t": "pay", "s": "lease"}
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("a", '"t".a'),
+        ("lower(s.memo)", 'LOWER("s".memo)'),
+        ("left(t.memo, 9)", 'LEFT("t".memo, 9)'),
+        ("t.check_in - interval '2 hours'", "\"t\".check_in - INTERVAL '2 HOURS'"),
+        ("t.a::numeric(10,2)", 'CAST("t".a AS DECIMAL(10, 2))'),
+        ("t.day between s.since - 1 and s.since + 1", '"t".day BETWEEN "s".since - 1 AND "s".since + 1'),
+        ("t.status in ('a', 'it''s')", "\"t\".status IN ('a', 'it''s')"),
+        ("case when t.a = 1 then 2 else 3 end", 'CASE WHEN "t".a = 1 THEN 2 ELSE 3 END'),
+        ("t.a is distinct from s.b", '"t".a IS DISTINCT FROM "s".b'),
+        ("t.a at time zone 'UTC'", "\"t\".a AT TIME ZONE 'UTC'"),
+        ("t.a = 1 /* a comment */ -- and another", '"t".a = 1'),
+        ("'back\\slash'", "'back\\slash'"),
+        ("date_trunc('month', t.day)", "DATE_TRUNC('MONTH', \"t\".day)"),
+        ("regexp_replace(t.a, '[^0-9]', '', 'g')", "REGEXP_REPLACE(\"t\".a, '[^0-9]', '', 'g')"),
+    ],
+)
+def test_scalars_are_read_and_printed(text: str, printed: str) -> None:
+    assert parse(text, "t").tree.sql("postgres") == printed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("select 1", "a; drop table x", "(select 1)", "lower((select 1))", "coalesce(select 1)", "exists(select 1)"),
+        *("pg_sleep(1)", "random()", "nextval('x')", "set_config('a','b',true)", "current_user", "version()"),
+        *("count(*)", "sum(t.a) over ()", "generate_series(1, 2)", "unnest(t.a)", "query_to_xml('x')"),
+        *("now()", "current_timestamp", "localtimestamp", "current_date", "clock_timestamp()"),
+        *("t.*", "*", "x.y.z", "u.a", "a as b", "a b", "", "a, b", "Unit Price", "a desc"),
+        *("t.a::regclass", "t.a::mytype", "array(select 1)", "row(1, 2)", "values (1)", "t.a in (select 1)"),
+        *("$1", ":x", "%s", "?", "@x", "drop table x", "t.a union select 1", "x" * 20_000, "(" * 5_000 + "1"),
+    ],
+)
+def test_anything_but_one_scalar_is_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse(text, "t")
+
+
+def test_now_is_allowed_only_where_a_plan_fixes_it() -> None:
+    assert parse("now()", "t", allow_now=True).tree.sql("postgres") == "CURRENT_TIMESTAMP"
+
+
+def test_an_unknown_function_gets_the_nearest_allowed_one() -> None:
+    with pytest.raises(SpecError, match='Did you mean "lower"'):
+        parse("lowr(t.memo)", "t")
+
+
+def test_columns_name_their_side() -> None:
+    assert parse("amount - s.fee + amount", "t").columns() == [Column("t", "amount"), Column("s", "fee")]
+
+
+def test_names_are_resolved_exactly_then_in_lower_case_as_in_sql() -> None:
+    def resolved(text: str) -> str:
+        return resolve(parse(text, "t"), COLUMNS, LABELS).sql("postgres")
+
+    assert resolved("MEMO") == '"t"."memo"'
+    assert resolved('"Unit Price" * 2') == '"t"."Unit Price" * 2'
+    assert resolved("s.memo < t.memo") == '"s"."memo" COLLATE "C" < "t"."memo" COLLATE "C"'
+    with pytest.raises(SchemaMismatch, match='pay has no column "MEMO"'):
+        resolved('"MEMO"')
+    with pytest.raises(SchemaMismatch, match='Did you mean "memo"'):
+        resolved("meno")
+
+
+def test_preferences_put_nulls_last_unless_told() -> None:
+    first, last = parse_prefer("s.end desc nulls first"), parse_prefer("s.end desc")
+    assert (first.descending, first.nulls_first) == (True, True)
+    assert (last.descending, last.nulls_first) == (True, False)
+    assert parse_prefer("nearest").word == "nearest"
+    for text in ("s.a limit 5", "s.a, s.b", "s.a; drop table x", "(select 1)", "random()"):
+        with pytest.raises(SpecError):
+            parse_prefer(text)
+
+
+def test_templates_take_their_sentence_and_expressions_apart() -> None:
+    parts = parse_template("{{x}} paid {t.a - s.b} days early").parts
+    assert [part if isinstance(part, str) else part.text for part in parts] == [
+        *("{", "x", "}", " paid "),
+        "t.a - s.b",
+        " days early",
+    ]
+    with pytest.raises(SpecError, match="brace"):
+        parse_template("an {open brace")
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("lease", (None, "lease")),
+        ("hubspot.companies", ("hubspot", "companies")),
+        ('"odd.schema"."odd ""table"""', ("odd.schema", 'odd "table"')),
+    ],
+)
+def test_table_names_are_split_at_the_one_dot(name: str, parts: tuple[str | None, str]) -> None:
+    assert expressions.split_relation(name) == parts
+
+
+@pytest.mark.parametrize("name", ["a.b.c", "a.", ".a", '"a', '"a".b', "x" * 64])
+def test_table_names_that_cannot_be_told_are_refused(name: str) -> None:
+    with pytest.raises(SpecError):
+        expressions.split_relation(name)
