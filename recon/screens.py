@@ -14,6 +14,7 @@ from recon.backfill.apply import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.checks.run import CheckResult
+from recon.matching.coverage import percent
 from recon.matching.explain import Explanation
 from recon.matching.run import Run
 from recon.workflow import Verified
@@ -23,19 +24,6 @@ PIPED_WIDTH = 140  # characters; a file or a pipe has no width of its own
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 CHECK_MARKS = {"passed": "[green]✓ passed[/]", "failed": "[red]✗ failed[/]", "errored": "[yellow]! errored[/]"}
-
-
-def percent(part: float | None) -> str:
-    """A share for people: 0.926 as 92.6 %; a missing one as a dash.
-
-    >>> percent(125 / 135), percent(None), percent(0.99996)
-    ('92.6 %', '–', '99.9 %')
-    """
-    if part is None:
-        return "–"
-    # What is not whole is never shown as whole.
-    rounded = f"{part * 100:.1f}"
-    return f"{'99.9' if rounded == '100.0' and part < 1 else rounded} %"
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None, right: str = "") -> None:

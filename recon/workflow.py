@@ -28,7 +28,7 @@ from recon.matching import run as runs
 from recon.sources import samples
 from recon.spec import Reconciliation
 from recon.systems import sample_of
-from recon.workspace import POLICY_FILE, Workspace, template_folder
+from recon.workspace import POLICY_FILE, Workspace, template
 
 EMBEDDED_DATABASE = "recon"
 DEMO_DATABASE = "recon_demo"
@@ -231,17 +231,6 @@ _ENVIRONMENT = """\
 # RECON_USER=your-name
 # RECON_ENVIRONMENT=production
 """
-_POLICY = """\
-# A recon workspace: this folder and what lies in it. Values here are policy; secrets belong in the environment.
-
-[sign_off]
-approvals = 1              # how many people other than the author must approve a plan
-recorded_by_name = true    # an approval may be recorded by name: a record of who said yes, not a proof
-
-[plan]
-expires_days = 7           # a plan that nobody applied by then must be made again
-tolerance_rows = 0         # how many planned rows may have changed before an apply refuses to start
-"""
 
 
 def init(folder: Path) -> list[Path]:
@@ -256,8 +245,8 @@ def init(folder: Path) -> list[Path]:
         (folder / name).mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("backfills", "__pycache__", "__marimo__", ".ipynb_checkpoints", "*.md")
     for name in ("notebooks", "sql", "expectations"):
-        shutil.copytree(template_folder(name), folder / name, ignore=ignored, dirs_exist_ok=True)
-    (folder / POLICY_FILE).write_text(_POLICY, encoding="utf-8")
+        shutil.copytree(template(name), folder / name, ignore=ignored, dirs_exist_ok=True)
+    shutil.copyfile(template(POLICY_FILE), folder / POLICY_FILE)
     (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (folder / ".env.example").write_text(_ENVIRONMENT, encoding="utf-8")
     return sorted(path.relative_to(folder) for path in folder.iterdir())

@@ -52,10 +52,10 @@ class Policy(BaseModel):
     plan: PlanPolicy = Field(default_factory=lambda: PlanPolicy(expires_days=7, tolerance_rows=0))
 
 
-def template_folder(name: Literal["notebooks", "sql", "expectations"]) -> Path:
-    """The shipped folder of this name: inside an installed wheel, or in the repository."""
+def template(name: str) -> Path:
+    """The shipped file or folder of this name: inside an installed wheel, or in the repository."""
     inside = _PACKAGE / "template" / name
-    return inside if inside.is_dir() else _PACKAGE.parent / name
+    return inside if inside.exists() else _PACKAGE.parent / name
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Workspace:
     def file(self, kind: Literal["notebooks", "sql", "expectations"], name: str) -> Path:
         """A file of the workspace, else the shipped one of the same name."""
         own = self.root / kind / name
-        return own if own.exists() else template_folder(kind) / name
+        return own if own.exists() else template(kind) / name
 
     # -- reconciliations -------------------------------------------------------------------------------
 

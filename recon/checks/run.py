@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal
 from types import ModuleType
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from recon.database.connect import Database, Session
 from recon.errors import CheckErrored
 from recon.expressions import DIALECT, identifier
 from recon.matching.bind import Bound, bind
+from recon.matching.coverage import percent
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 
@@ -284,15 +284,12 @@ def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: A
 
 
 def observed(right: int, whole: int) -> str:
-    """A count with its share; what is not all is never rounded up to 100 %.
+    """A count with its share.
 
-    >>> observed(125, 135), observed(999_999, 1_000_000), observed(0, 0)
-    ('125 of 135 (92.6 %)', '999999 of 1000000 (99.9 %)', '0 of 0')
+    >>> observed(125, 135), observed(0, 0)
+    ('125 of 135 (92.6 %)', '0 of 0')
     """
-    if not whole:
-        return "0 of 0"
-    share = (Decimal(100 * right) / whole).quantize(Decimal("0.1"), ROUND_HALF_UP)
-    return f"{right} of {whole} ({share if right == whole else min(share, Decimal('99.9'))} %)"
+    return f"{right} of {whole} ({percent(right / whole)})" if whole else "0 of 0"
 
 
 def _raised(result: Any) -> str | None:

@@ -64,6 +64,7 @@ def match(
 ) -> None:
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
     from recon.matching import run
+    from recon.matching.coverage import RECONCILED
     from recon.matching.statements import Filter
 
     place = find_workspace(workspace)
@@ -76,7 +77,7 @@ def match(
         from recon import screens
 
         screens.waterfall(result)
-    reconciled = sum(result.outcomes.get(outcome, 0) for outcome in (*run.RECONCILED, "excluded"))
+    reconciled = sum(result.outcomes.get(outcome, 0) for outcome in (*RECONCILED, "excluded"))
     raise typer.Exit(DONE if reconciled == result.population else BREAKS_REMAIN)
 
 

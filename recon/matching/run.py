@@ -17,11 +17,11 @@ from recon.errors import NotFound, ReconError, SchemaMismatch, UsageError, did_y
 from recon.expressions import DIALECT, column
 from recon.matching import statements
 from recon.matching.bind import Bound, bind
+from recon.matching.coverage import coverage
 from recon.matching.statements import Filter
 from recon.spec import Reconciliation
 
 KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
-RECONCILED = ("linked", "matched", "same", "changed")
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,6 @@ class Run:
             "limited": self.limited,
             "seconds": round(sum(self.seconds.values()), 3),
         }
-
-
-def coverage(outcomes: Mapping[str, int]) -> float | None:
-    """(linked + matched + same + changed) ÷ (population − excluded); None where nothing is left to cover.
-
-    The one place that defines coverage (design, section 1).
-
-    >>> coverage({"linked": 125, "matched": 10})
-    1.0
-    >>> coverage({"excluded": 3}) is None
-    True
-    """
-    whole = sum(outcomes.values()) - outcomes.get("excluded", 0)
-    return sum(outcomes.get(name, 0) for name in RECONCILED) / whole if whole else None
 
 
 def match(database: Database, spec: Reconciliation, actor: str, limited: Filter | None = None) -> Run:

@@ -21,6 +21,7 @@ from recon.expressions import DIALECT, TEXT_TYPES, column, identifier
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import Bound, bind
+from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.run import Run
 from recon.matching.statements import key_names
 from recon.workspace import Workspace
@@ -44,7 +45,7 @@ class Coverage:
     @property
     def share(self) -> float | None:
         """0 to 1; None where nothing is left to cover."""
-        return runs.coverage({"linked": self.linked, "unmatched": self.missing})
+        return coverage({"linked": self.linked, "unmatched": self.missing})
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ def _live(session: Session, bound: Bound, run: Run) -> tuple[Coverage, tuple[Fil
     if bound.link is None:  # nothing holds the link: what the run decided is what there is
         outcomes = run.outcomes
         whole = run.population - outcomes.get("excluded", 0)
-        return Coverage(sum(outcomes.get(name, 0) for name in runs.RECONCILED), whole, at), identifiers
+        return Coverage(sum(outcomes.get(name, 0) for name in RECONCILED), whole, at), identifiers
     return Coverage(population - missing, population - run.outcomes.get("excluded", 0), at), identifiers
 
 

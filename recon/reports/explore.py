@@ -22,6 +22,7 @@ from recon.expressions import DIALECT, Expression, column, identifier
 from recon.matching import explain, pairs
 from recon.matching import run as runs
 from recon.matching.bind import Bound, BoundPass, bind
+from recon.matching.coverage import RECONCILED
 from recon.matching.explain import Candidate, Explanation, PassExplained
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, key_names
@@ -81,7 +82,7 @@ class View:
     @property
     def unreconciled(self) -> list[str]:
         """The outcomes of this run that leave something to explain, in the order of the pipeline."""
-        return [name for name in self.run.outcomes if name not in (*runs.RECONCILED, "excluded")]
+        return [name for name in self.run.outcomes if name not in (*RECONCILED, "excluded")]
 
     @property
     def left(self) -> int:
@@ -193,7 +194,7 @@ def records(
     total = exp.Select(expressions=[exp.Count(this=exp.Star())]).from_(_decisions(view.run)).where(*conditions)
     counted = list(values)
     query = pairs.pairs(view.bound, view.run.run).where(*conditions)
-    query = query.order_by(is_one_of("outcome", runs.RECONCILED), *[column("d", name) for name in target_keys])
+    query = query.order_by(is_one_of("outcome", RECONCILED), *[column("d", name) for name in target_keys])
     with database.session(read_only=True) as session:
         return Records(
             session.records(query.limit(LIMIT).sql(DIALECT), *values), session.value(total.sql(DIALECT), *counted)

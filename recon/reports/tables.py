@@ -10,6 +10,8 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
+from recon.matching import coverage
+
 WHOLE_LETTERS = 24  # a word up to this length is not broken across lines
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NOTHING = "—"  # what stands for NULL, so that it is told apart from an empty text
@@ -144,12 +146,7 @@ def percent(share: float | None) -> str:
     >>> [percent(share).replace(NO_BREAK, " ") for share in (125 / 135, 1, 99999 / 100000, 1 / 100000, None)]
     ['92.6 %', '100.0 %', '99.9 %', '0.1 %', '—']
     """
-    if share is None:
-        return NOTHING
-    rounded = round(share * 100, 1)
-    if 0 < share < 1:
-        rounded = min(max(rounded, 0.1), 99.9)
-    return f"{rounded:.1f}{NO_BREAK}%"
+    return coverage.percent(share, NOTHING).replace(" ", NO_BREAK)
 
 
 def points(before: float | None, now: float | None) -> str:

@@ -1,0 +1,35 @@
+"""Coverage: the one place that says how much is reconciled, and how a share is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RECONCILED = ("linked", "matched", "same", "changed")
+
+
+def coverage(outcomes: Mapping[str, int]) -> float | None:
+    """(linked + matched + same + changed) ÷ (population − excluded); None where nothing is left to cover.
+
+    Source: the design, section 1.
+
+    >>> coverage({"linked": 125, "matched": 10})
+    1.0
+    >>> coverage({"excluded": 3}) is None
+    True
+    """
+    whole = sum(outcomes.values()) - outcomes.get("excluded", 0)
+    return sum(outcomes.get(name, 0) for name in RECONCILED) / whole if whole else None
+
+
+def percent(share: float | None, nothing: str = "–") -> str:
+    """A share with one decimal; 100.0 % and 0.0 % are said only where they are exact.
+
+    >>> [percent(share) for share in (125 / 135, 1, 99999 / 100000, 1 / 100000, None)]
+    ['92.6 %', '100.0 %', '99.9 %', '0.1 %', '–']
+    """
+    if share is None:
+        return nothing
+    rounded = round(share * 100, 1)
+    if 0 < share < 1:
+        rounded = min(max(rounded, 0.1), 99.9)
+    return f"{rounded:.1f} %"
