@@ -19,6 +19,7 @@ from recon.errors import (
     Locked,
     NotApproved,
     NotFound,
+    SpecError,
     Stale,
     UsageError,
     WrongDatabase,
@@ -536,3 +537,45 @@ def test_the_ready_queries_say_what_is_linked_and_what_is_wrong(
     assert answers[2:] == [[], []]
     execute(rent, "UPDATE historical_transactions SET invoice_id = 20 WHERE id = 1483")
     assert [row[0] for row in rows(rent, queries[3])] == [1483]
+
+
+# -- policy ----------------------------------------------------------------------------------------------
+
+
+def test_the_policy_may_ask_for_two_approvals(rent: Database, workspace: Workspace, plan: Plan) -> None:
+    (workspace.root / "recon.toml").write_text("[sign_off]\napprovals = 2\n")
+    strict = Workspace(workspace.root)
+    assert sign_off.approve(rent, strict, plan.plan, "bob").state == "planned"
+    assert sign_off.approve(rent, strict, plan.plan, "bob").state == "planned"  # the same person again counts once
+    with pytest.raises(NotApproved, match="1 of 2"):
+        applying.apply(rent, strict, plan.plan, "ann", execute=True)
+    assert sign_off.approve(rent, strict, plan.plan, "cleo").state == "approved"
+    assert applying.apply(rent, strict, plan.plan, "ann", execute=True).changed == 10
+
+
+def test_the_policy_may_forbid_approvals_by_name(rent: Database, workspace: Workspace, plan: Plan) -> None:
+    (workspace.root / "recon.toml").write_text("[sign_off]\nrecorded_by_name = false\n")
+    with pytest.raises(NotApproved, match="recorded by name"):
+        sign_off.approve(rent, Workspace(workspace.root), plan.plan, "bob")
+
+
+def test_the_policy_may_tolerate_drift_and_says_what_was_left_alone(
+    rent: Database, workspace: Workspace, spec: Reconciliation
+) -> None:
+    (workspace.root / "recon.toml").write_text("[plan]\ntolerance_rows = 1\n")
+    lenient = Workspace(workspace.root)
+    runs.match(rent, spec, "ann")
+    made = plans.make(rent, lenient, spec, "ann")
+    assert made is not None
+    sign_off.approve(rent, lenient, made.plan, "bob")
+    execute(rent, "UPDATE historical_transactions SET customer_id = 5 WHERE id = 1551")
+    result = applying.apply(rent, lenient, made.plan, "ann", execute=True)
+    assert (result.changed, result.skipped) == (9, 1)
+    assert result.drifts == [{"key": "1551", "status": "target changed", "count": 1}]
+
+
+@pytest.mark.parametrize("text", ["[sign_off]\napproval = 2", "[plan]\nexpires_days = 0", "not toml ["])
+def test_a_broken_policy_is_an_error_and_not_ignored(workspace: Workspace, text: str) -> None:
+    (workspace.root / "recon.toml").write_text(text)
+    with pytest.raises(SpecError, match="recon.toml"):
+        _ = Workspace(workspace.root).policy
