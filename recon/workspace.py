@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import tomllib
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,8 +98,8 @@ class Workspace:
 
     @property
     def actor(self) -> str:
-        """The acting person: RECON_USER, else the operating system's user."""
-        return self.settings.user or getpass.getuser()
+        """The acting person: RECON_USER, else the operating system's user; white space around it is not part of it."""
+        return " ".join(unicodedata.normalize("NFKC", self.settings.user or "").split()) or getpass.getuser()
 
     @property
     def folder(self) -> Path:

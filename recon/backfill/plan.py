@@ -193,6 +193,7 @@ def _keep(
         "source_key": made.shape.source_key,
         "schema_fingerprint": relations.fingerprint(session, made.table),
         "database": relations.identity(session),
+        "environment": workspace.settings.environment or database.environment,
         "author": actor,
         "created": created.isoformat(),
         "expires": expires.isoformat(),

@@ -49,7 +49,7 @@ def approve(database: Database, workspace: Workspace, plan: str, actor: str) -> 
     with database.session() as session:
         found = plans.read(session, workspace, plan)
         states.current(session, plan, lock=True)
-        if actor == found.author:
+        if same_person(actor, found.author):
             raise NotApproved(
                 f"{actor} made plan {plan} and cannot approve it.",
                 why="A plan needs the eyes of somebody else.",
@@ -130,10 +130,23 @@ def _approvers(session: Session, plan: Plan) -> list[str]:
     approvals = tables.approvals
     query = (
         sa.select(approvals.c.approver)
-        .where(approvals.c.plan == plan.plan, approvals.c.digest == plan.digest, approvals.c.approver != plan.author)
+        .where(approvals.c.plan == plan.plan, approvals.c.digest == plan.digest)
         .order_by(approvals.c.at)
     )
-    return list(session.connection.execute(query).scalars())
+    found: list[str] = []
+    for name in session.connection.execute(query).scalars():
+        if not any(same_person(name, other) for other in (plan.author, *found)):
+            found.append(name)
+    return found
+
+
+def same_person(name: str, other: str) -> bool:
+    """Whether two names are one person's: case and white space do not make two people of one.
+
+    >>> same_person("Ann ", "ann"), same_person("ann", "anna")
+    (True, False)
+    """
+    return "".join(name.casefold().split()) == "".join(other.casefold().split())
 
 
 def not_expired(session: Session, plan: Plan, actor: str) -> None:

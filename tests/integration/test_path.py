@@ -187,8 +187,9 @@ def test_nothing_is_written_without_a_sign_off(rent: Database, workspace: Worksp
 
 
 def test_the_author_cannot_approve(rent: Database, workspace: Workspace, plan: Plan) -> None:
-    with pytest.raises(NotApproved, match="cannot approve it"):
-        sign_off.approve(rent, workspace, plan.plan, "ann")
+    for name in ("ann", "Ann", " ann "):
+        with pytest.raises(NotApproved, match="cannot approve it"):
+            sign_off.approve(rent, workspace, plan.plan, name)
     # The executor does not trust the table either: an approval by the author counts for nothing.
     execute(
         rent,
@@ -577,5 +578,5 @@ def test_the_policy_may_tolerate_drift_and_says_what_was_left_alone(
 @pytest.mark.parametrize("text", ["[sign_off]\napproval = 2", "[plan]\nexpires_days = 0", "not toml ["])
 def test_a_broken_policy_is_an_error_and_not_ignored(workspace: Workspace, text: str) -> None:
     (workspace.root / "recon.toml").write_text(text)
-    with pytest.raises(SpecError, match="recon.toml"):
+    with pytest.raises(SpecError, match=r"recon\.toml"):
         _ = Workspace(workspace.root).policy
