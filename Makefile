@@ -51,5 +51,9 @@ golden: .venv/.development
 constraints: .venv/.development
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
 
+# The embedded database first: where root made it, its data lies outside of .recon/.
 clean:
+	@if [ -x $(BIN)/python ] && [ -d .recon ]; then \
+		$(BIN)/python -c "from pathlib import Path; from recon.database import embedded; embedded.discard(Path('.recon').resolve())"; \
+	fi
 	rm -rf .venv .recon

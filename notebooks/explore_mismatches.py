@@ -18,11 +18,11 @@ def _():
     import marimo as mo
 
     from recon.reports import explore, explore_view
-    from recon.reports.tables import count, escape, percent, records, shown
+    from recon.reports.tables import count, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace
 
-    return Path, Workspace, count, escape, explore, explore_view, mo, open_database, os, percent, records, shown
+    return Path, Workspace, count, explore, explore_view, mo, open_database, os, percent, records, shown
 
 
 @app.cell
@@ -57,13 +57,11 @@ def _(Path, Workspace, explore, open_database, os, stop_at):
 
 
 @app.cell
-def _(mo, names, os):
+def _(explore_view, mo, names, os):
     asked_for = os.environ.get("RECON_RECONCILIATION", "")
     _name = asked_for if asked_for.isidentifier() else "NAME"
-    mo.stop(
-        not names,
-        mo.callout(mo.md(f"There is no run yet. Run `recon match {_name}` first, then reload this page."), kind="info"),
-    )
+    _todo = explore_view.prose(f"There is no run yet. Run `recon match {_name}` first, then reload this page.")
+    mo.stop(not names, mo.callout(mo.Html(_todo), kind="info"))
     reconciliation = mo.ui.dropdown(
         names,
         value=asked_for if asked_for in names else names[0],
@@ -83,10 +81,10 @@ def _(asked_for, database, explore, explore_view, mo, names, workspace):
 
 
 @app.cell
-def _(database, escape, explore, mo, reconciliation, stop_at, workspace):
+def _(database, explore, explore_view, mo, reconciliation, stop_at, workspace):
     view, _problem = explore.attempt(explore.view, database, workspace, reconciliation.value)
     stop_at(_problem)
-    mo.callout(mo.Html(escape(view.note)), kind="warn") if view.note else None
+    mo.callout(mo.Html(explore_view.prose(view.note)), kind="warn") if view.note else None
     return (view,)
 
 
@@ -166,11 +164,11 @@ def _(database, explore, row, stop_at, view):
 
 
 @app.cell
-def _(escape, explore_view, mo, why):
+def _(explore_view, mo, why):
     mo.vstack(
         [
             mo.Html(explore_view.title_html(why)),
-            *([mo.callout(mo.Html(escape(why.changed)), kind="warn")] if why.changed else []),
+            *([mo.callout(mo.Html(explore_view.prose(why.changed)), kind="warn")] if why.changed else []),
             mo.md("### Pass by pass"),
             mo.Html(explore_view.steps_html(why)),
         ]

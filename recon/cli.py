@@ -9,14 +9,17 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from recon import __version__
 from recon.commands import backfill, look, match, place
 from recon.commands.shared import DONE, FAILED, print_json
-from recon.errors import ReconError
+from recon.errors import ReconError, UsageError
+
+# What every complaint about options and arguments is: click's class, or that of the copy some versions of Typer bring.
+_Misused: type[Exception] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="recon",
@@ -58,9 +61,13 @@ def _version(version: Annotated[bool, typer.Option("--version", help="The versio
 def main() -> NoReturn:
     """Run the command line; every error ends in one clear message and its exit code."""
     try:
-        app()
+        _utf8_only()
+        # Typer gives the code of typer.Exit, and None where a command just returns.
+        sys.exit(app(prog_name="recon", standalone_mode=False) or DONE)
     except ReconError as error:
         _fail(error, error.exit_code)
+    except _Misused as error:
+        _fail(_misuse(error), UsageError.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -69,6 +76,8 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("RECON_DEBUG"):
             raise
+        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+            _fail(_not_utf8("A name or a setting"), UsageError.exit_code)
         # Its text may hold values or a URL, so only its kind and place are named.
         *_, last = traceback.extract_tb(error.__traceback__)
         unknown = ReconError(
@@ -76,7 +85,39 @@ def main() -> NoReturn:
             todo="Set RECON_DEBUG=1 to see where, and report it.",
         )
         _fail(unknown, FAILED)
-    sys.exit(DONE)
+
+
+def _misuse(error: Any) -> UsageError:
+    """Typer's complaint as ours: what is wrong, how the command is called, where its help is."""
+    what = error.format_message()
+    if not what:  # `recon` alone: the help is on the screen already
+        sys.exit(UsageError.exit_code)
+    if error.ctx is None:
+        return UsageError(what, todo="`recon --help` tells more.")
+    return UsageError(what, why=error.ctx.get_usage(), todo=f"`{error.ctx.command_path} --help` tells more.")
+
+
+def _utf8_only() -> None:
+    """Refuse bytes that no database and no terminal takes, before anything is done. Raises UsageError."""
+    places = {
+        "An argument": sys.argv[1:],
+        "A setting in the environment": [value for name, value in os.environ.items() if name.startswith("RECON_")],
+        "The name of this folder": [_here()],
+    }
+    for what, texts in places.items():
+        if any("\udc80" <= character <= "\udcff" for text in texts for character in text):
+            raise _not_utf8(what)
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted; `recon --help` answers all the same
+        return ""
+
+
+def _not_utf8(what: str) -> UsageError:
+    return UsageError(f"{what} holds bytes that are not UTF-8.", todo="Write it in UTF-8.")
 
 
 def _fail(error: ReconError, code: int) -> NoReturn:

@@ -10,19 +10,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
 
 from recon.errors import SchemaMismatch, SpecError, did_you_mean
+from recon.names import DIALECT, column, identifier
 
-DIALECT = "postgres"
-MAX_IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names silently (NAMEDATALEN - 1), so we refuse them
 MAX_EXPRESSION_CHARACTERS = 10_000  # far beyond any rule a person reads; bounds the parser's work
+MAX_DEPTH = 200  # levels of nesting; printing and copying a tree recurse, and Python allows 1,000
+SHOWN_CHARACTERS = 200  # of an expression in an error
 
 Side = Literal["t", "s"]
+
+
+class Reading(Postgres):
+    """PostgreSQL as it is read here: a function stays the function that was written.
+
+    sqlglot knows many functions under names and forms of its own, and prints those: a unit of time as a bare word, a
+    date format translated there and back. What is printed must be what was read.
+    """
+
+    class Parser(Postgres.Parser):
+        FUNCTIONS: ClassVar[dict[str, Any]] = {}
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            name: parser for name, parser in Postgres.Parser.FUNCTION_PARSERS.items() if name != "DATE_PART"
+        }
+
 
 # Immutable or stable functions that give a scalar. `now` is apart: it is allowed only in `set`.
 FUNCTIONS = frozenset(
@@ -41,6 +58,17 @@ _NODES: tuple[type[exp.Expr], ...] = (
     exp.DPipe, exp.Case, exp.If, exp.Cast, exp.DataType, exp.DataTypeParam, exp.Interval, exp.Var,
     exp.IntervalSpan, exp.AtTimeZone, exp.RegexpLike, exp.RegexpILike, exp.Tuple,
 )  # fmt: skip
+
+# What sqlglot prints as bare words or raw text, so that nothing but these may stand there.
+_UNITS = frozenset(
+    """
+    microsecond microseconds millisecond milliseconds second seconds minute minutes hour hours day days week weeks
+    month months quarter quarters year years decade decades century centuries millennium millennia epoch dow doy
+    isodow isoyear julian timezone timezone_hour timezone_minute both leading trailing
+    """.split()
+)
+# Literals that PostgreSQL reads as the present moment: they would change from run to run like now().
+_MOMENTS = frozenset({"now", "today", "tomorrow", "yesterday"})
 
 _FORBIDDEN_TYPES = re.compile(r"^(reg[a-z]+|oid|xid8?|cid|tid)$", re.IGNORECASE)
 
@@ -89,67 +117,6 @@ class Template:
     parts: tuple[str | Expression, ...]
 
 
-# -- names -----------------------------------------------------------------------------------------------
-
-
-def identifier(name: str) -> exp.Identifier:
-    """The one function that turns a name into SQL: always quoted, refused where PostgreSQL would change it.
-
-    >>> identifier('order"; drop table x; --').sql("postgres")
-    '"order""; drop table x; --"'
-    """
-    if not name:
-        raise SpecError("A name is empty.", todo="Give the table or column its name.")
-    if "\x00" in name:
-        raise SpecError(f"The name {name!r} holds a NUL character.", why="PostgreSQL has no such names.")
-    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
-        raise SpecError(
-            f'The name "{name}" is {len(name.encode())} bytes long.',
-            why=f"PostgreSQL cuts names after {MAX_IDENTIFIER_BYTES} bytes, so it could mean another one.",
-            todo=f"Use a name of at most {MAX_IDENTIFIER_BYTES} bytes.",
-        )
-    return exp.Identifier(this=name, quoted=True)
-
-
-def quote(name: str) -> str:
-    """A name as quoted SQL text, through `identifier`."""
-    return identifier(name).sql(DIALECT)
-
-
-def split_relation(name: str) -> tuple[str | None, str]:
-    """Schema and table of a name such as `hubspot.companies`; parts that hold dots stand in double quotes.
-
-    >>> split_relation("hubspot.companies"), split_relation('"odd.schema"."odd.table"')
-    (('hubspot', 'companies'), ('odd.schema', 'odd.table'))
-    >>> split_relation('order"; drop table x; --')
-    (None, 'order"; drop table x; --')
-    """
-    if name.startswith('"'):
-        parts = [part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"', name)]
-        if ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in parts) != name:
-            raise SpecError(
-                f"Cannot read the table name {name}.",
-                why="A name that starts with a double quote must be quoted part by part.",
-                todo='Write it like "my.schema"."my table", doubling double quotes inside.',
-            )
-    else:
-        parts = name.split(".")
-    if len(parts) > 2 or not all(parts):
-        raise SpecError(
-            f"Cannot read the table name {name}.",
-            why="A table is named by at most a schema and a table, divided by one dot.",
-            todo='Put a part that holds a dot in double quotes: "odd.schema"."odd.table".',
-        )
-    for part in parts:
-        identifier(part)
-    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
-
-
-def column(table: str, name: str) -> exp.Column:
-    """A quoted column of a quoted table alias."""
-    return exp.Column(this=identifier(name), table=identifier(table))
-
-
 # -- parsing and checking --------------------------------------------------------------------------------
 
 
@@ -157,7 +124,7 @@ def parse(text: str, side: Side, *, allow_now: bool = False) -> Expression:
     """Read one scalar expression; a bare name belongs to `side`. Raises SpecError with the reason."""
     _bounded(text)
     try:
-        trees = sqlglot.parse(text, dialect=DIALECT)
+        trees = sqlglot.parse(text, dialect=Reading)
     except (SqlglotError, RecursionError) as error:
         raise _unreadable(text) from error
     if len(trees) != 1 or trees[0] is None:
@@ -175,7 +142,7 @@ def parse_prefer(text: str, side: Side = "s") -> Preference:
     _bounded(text)
     try:
         # sqlglot reads "desc nulls first" only inside an ORDER BY.
-        trees = sqlglot.parse(f"SELECT 1 ORDER BY {text}", dialect=DIALECT)
+        trees = sqlglot.parse(f"SELECT 1 ORDER BY {text}", dialect=Reading)
     except (SqlglotError, RecursionError) as error:
         raise _unreadable(text) from error
     select = trees[0] if len(trees) == 1 else None
@@ -191,7 +158,9 @@ def parse_prefer(text: str, side: Side = "s") -> Preference:
         )
     ordered = terms[0]
     tree = _checked(ordered.this, text, side, allow_now=False)
-    nulls_first = re.search(r"\bnulls\s+first\s*$", text, re.IGNORECASE) is not None
+    # sqlglot fills in PostgreSQL's default where nothing is said; ours differs, so the words themselves count.
+    words = [token.text.upper() for token in sqlglot.tokenize(text, read=DIALECT) if token.text != ";"]
+    nulls_first = words[-2:] == ["NULLS", "FIRST"]
     return Preference("expression", Expression(text, tree), bool(ordered.args.get("desc")), nulls_first)
 
 
@@ -217,27 +186,43 @@ def _bounded(text: str) -> None:
 
 def _unreadable(text: str) -> SpecError:
     return SpecError(
-        f"Cannot read {text!r} as an expression.",
+        f"Cannot read {shortened(text)!r} as an expression.",
         todo='A column whose name has spaces or signs stands in double quotes, as in SQL: "Unit Price".',
     )
 
 
 def _checked(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr:
+    """The tree with every node allowed, before and after printing: what is printed must read as what was checked."""
+    checked = _allowed(tree, text, side, allow_now)
+    printed = checked.sql(DIALECT)
+    try:
+        again = sqlglot.parse(printed, dialect=Reading)
+    except SqlglotError as error:
+        raise _unreadable(text) from error
+    if len(again) != 1 or again[0] is None or _allowed(again[0], text, side, allow_now).sql(DIALECT) != printed:
+        raise _unreadable(text)
+    return checked
+
+
+def _allowed(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr:
+    _shallow(tree, text)
     tree = tree.copy()
     for node in list(tree.walk()):
         node.pop_comments()
+        _check_word(node, text)
         if isinstance(node, exp.Column):
             _check_column(node, text, side)
-        elif isinstance(node, exp.CurrentTimestamp):
-            if not allow_now:
-                raise _refused(text, "now()", "the answer would change from run to run; it is allowed only in `set`")
+        elif isinstance(node, exp.TryCast):
+            raise _refused(text, "try_cast()", "PostgreSQL has no such function")
         elif isinstance(node, (exp.Cast, exp.DataType)):
             _check_type(node, text)
         elif isinstance(node, exp.In):
             if node.args.get("query") or node.args.get("unnest"):
                 raise _refused(text, "a subquery", "an expression looks at one pair of records only")
         elif isinstance(node, exp.Func) and not isinstance(node, _NODES):
-            name = (node.name if isinstance(node, exp.Anonymous) else _function_name(node)).lower()
+            name = _function_name(node)
+            if name == "now" and allow_now:
+                continue
             if name not in FUNCTIONS:
                 hint = did_you_mean(name, FUNCTIONS)
                 raise _refused(
@@ -253,15 +238,44 @@ def _checked(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr
     return tree
 
 
+def _shallow(tree: exp.Expr, text: str) -> None:
+    level, depth = [tree], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise SpecError(
+                f"The expression {shortened(text)!r} is nested more than {MAX_DEPTH} deep.", todo="Write it in less."
+            )
+        level = [child for node in level for child in node.iter_expressions()]
+
+
+def _check_word(node: exp.Expr, text: str) -> None:
+    """Refuse bare words and raw text that are not known: they are printed as they stand."""
+    if isinstance(node, exp.Var) and node.name.lower() not in _UNITS:
+        raise _refused(text, f"the word {shortened(node.name)!r}", "it is no unit of time that PostgreSQL knows")
+    if isinstance(node, exp.DataTypeParam) and not (isinstance(node.this, exp.Literal) and node.this.name.isdigit()):
+        raise _refused(text, "a type with something else than numbers in brackets", "a type is like numeric(10, 2)")
+    if isinstance(node, exp.Extract) and node.name.lower() not in _UNITS:
+        raise _refused(text, f"extract({shortened(node.name)!r})", "it is no unit of time that PostgreSQL knows")
+    for name, value in node.args.items():
+        if isinstance(value, str) and name != "this" and value.lower() not in _UNITS:
+            raise _refused(text, f"{shortened(value)!r}", "it is not part of a scalar expression")
+
+
+def shortened(text: str) -> str:
+    """A text short enough for an error."""
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+
+
 def _function_name(node: exp.Func) -> str:
-    """The SQL name under which PostgreSQL knows a function that sqlglot has a class for."""
-    renamed = {
-        "timestamp_trunc": "date_trunc", "str_position": "strpos", "time_to_str": "to_char", "str_to_date": "to_date",
-        "str_to_time": "to_timestamp", "unix_to_time": "to_timestamp", "m_d5": "md5", "date_from_parts": "make_date",
-        "length": "length", "pad": "lpad", "ts_or_ds_to_date": "to_date", "pow": "power",
-    }  # fmt: skip
-    name = node.sql_name().lower()
-    return renamed.get(name, renamed.get(node.key, name))
+    """The SQL name of a function; the few with a syntax of their own have a class each."""
+    if isinstance(node, exp.Anonymous):
+        return node.name.lower()
+    if isinstance(node, exp.StrPosition):
+        return "position"
+    if isinstance(node, exp.GroupConcat):
+        return "string_agg"
+    return node.sql_name().lower()
 
 
 def _check_column(node: exp.Column, text: str, side: Side) -> None:
@@ -280,6 +294,8 @@ def _check_column(node: exp.Column, text: str, side: Side) -> None:
 
 
 def _check_type(node: exp.Expr, text: str) -> None:
+    if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal) and node.this.name.strip().lower() in _MOMENTS:
+        raise _refused(text, repr(node.this.name), "it means the present moment, which changes from run to run")
     kind = node.args.get("to") if isinstance(node, exp.Cast) else node
     if isinstance(kind, exp.DataType) and (
         kind.this == exp.DataType.Type.USERDEFINED or _FORBIDDEN_TYPES.match(kind.sql(DIALECT))
@@ -288,7 +304,9 @@ def _check_type(node: exp.Expr, text: str) -> None:
 
 
 def _refused(text: str, thing: str, why: str, todo: str = "") -> SpecError:
-    return SpecError(f"The expression {text!r} uses {thing}, which is not allowed.", why=f"Why: {why}.", todo=todo)
+    return SpecError(
+        f"The expression {shortened(text)!r} uses {thing}, which is not allowed.", why=f"Why: {why}.", todo=todo
+    )
 
 
 # -- resolving against the database ----------------------------------------------------------------------
@@ -308,7 +326,13 @@ def resolve_name(name: str, known: Mapping[str, str], relation: str, *, quoted: 
 
 
 TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name", "char"})
-_ORDERING = (exp.LT, exp.LTE, exp.GT, exp.GTE)
+_ORDERING = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)
+_GIVES_TEXT = frozenset(
+    """
+    btrim coalesce concat concat_ws greatest initcap least left lower lpad ltrim nullif overlay regexp_replace repeat
+    replace reverse right rpad rtrim split_part substr substring to_char translate trim upper
+    """.split()
+)
 
 
 def resolve(
@@ -335,12 +359,29 @@ def resolve(
         side: Side = "t" if node.table == "t" else "s"
         quoted = bool(node.this.args.get("quoted"))
         name = resolve_name(node.name, columns[side], relations[side], quoted=quoted)
-        written = write(side, name)
-        # Text is ordered by bytes everywhere, so that every server gives the same answer.
-        if columns[side][name] in TEXT_TYPES and isinstance(node.parent, _ORDERING):
-            written = collate(written)
-        node.replace(written)
+        node.replace(write(side, name))
+    for node in list(holder.find_all(*_ORDERING)):
+        for operand in node.iter_expressions():
+            # Text is ordered by bytes everywhere, so that every server gives the same answer.
+            if _is_text(operand, columns):
+                operand.replace(collate(operand.copy()))
     return holder.this
+
+
+def _is_text(tree: exp.Expr, columns: Mapping[Side, Mapping[str, str]]) -> bool:
+    """Whether an operand surely gives text: a column of a text type, or a text function of one."""
+    while isinstance(tree, exp.Paren):
+        tree = tree.this
+    if isinstance(tree, exp.Column):
+        side: Side = "t" if tree.table == "t" else "s"
+        return columns[side].get(tree.name) in TEXT_TYPES
+    if isinstance(tree, exp.Cast):
+        return tree.to.this in exp.DataType.TEXT_TYPES
+    named = isinstance(tree, exp.Func) and _function_name(tree) in _GIVES_TEXT
+    return (named or isinstance(tree, exp.DPipe)) and any(
+        _is_text(child, columns) or (isinstance(child, exp.Literal) and child.is_string)
+        for child in tree.iter_expressions()
+    )
 
 
 def collate(tree: exp.Expr) -> exp.Expr:
@@ -386,18 +427,26 @@ def parse_query(text: str) -> exp.Query:
     """Read the `query` of a side: one SELECT that writes nothing and calls no volatile function."""
     _bounded(text)
     try:
-        trees = sqlglot.parse(text, dialect=DIALECT)
+        trees = sqlglot.parse(text, dialect=Reading)
     except (SqlglotError, RecursionError) as error:
         raise SpecError(f"Cannot read the query {text!r}.", todo="Write one SELECT statement.") from error
     tree = trees[0] if len(trees) == 1 else None
     if not isinstance(tree, exp.Query):
         raise SpecError(f"Cannot read the query {text!r}.", why="It must be exactly one SELECT.")
+    _shallow(tree, text)
     for node in tree.walk():
         node.pop_comments()
+        if isinstance(node, (exp.Var, exp.DataTypeParam)):
+            _check_word(node, text)
+        if isinstance(node, (exp.Cast, exp.DataType)):
+            _check_type(node, text)
+        if isinstance(node, (exp.TableSample, exp.Operator, exp.Placeholder, exp.Parameter)):
+            raise _refused(text, type(node).__name__.lower(), "a query gives the same records every time")
         if isinstance(node, _WRITES):
             raise SpecError("A query only reads.", why=f"It uses {type(node).__name__.lower()}.")
         if isinstance(node, exp.Func) and not isinstance(node, _NODES):
-            name = (node.name if isinstance(node, exp.Anonymous) else _function_name(node)).lower()
+            _check_word(node, text)
+            name = _function_name(node)
             if name not in FUNCTIONS | _AGGREGATES | {"exists", "array"}:
                 raise _refused(
                     text, f"the function {name}()", "only functions that give the same answer every time are"

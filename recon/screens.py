@@ -19,6 +19,8 @@ from recon.matching.explain import Explanation
 from recon.matching.run import Run
 from recon.workflow import Verified
 
+SHOWN_CHANGES = 10  # rows of a dry run: enough to see what kind of change it is
+WRITABLE = ("approved", "interrupted", "apply_failed")  # states from which `recon apply --execute` goes on
 PIPED_WIDTH = 140  # characters; a file or a pipe has no width of its own
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
@@ -43,7 +45,11 @@ def waterfall(run: Run) -> None:
     """The waterfall of a run: what was linked, what each pass added, what is left, and why."""
     total = run.population
     running = run.outcomes.get("linked", 0)
-    rows: list[list[object]] = [["linked before", f"{running:,}", "", "", percent(running / total) if total else "–"]]
+
+    def share() -> str:  # of a part of the records, a share would say nothing of the whole
+        return percent(running / total if total and not run.limited else None)
+
+    rows: list[list[object]] = [["linked before", f"{running:,}", "", "", share()]]
     for item in run.passes:
         if item.accept == "auto":
             running += item.matched
@@ -53,7 +59,7 @@ def waterfall(run: Run) -> None:
                 f"{item.matched:,}" if item.accept == "auto" else "",
                 f"{item.proposed:,}" if item.proposed else "",
                 f"{item.ambiguous:,}" if item.ambiguous else "",
-                percent(running / total) if total else "–",
+                share(),
             ]
         )
     unmatched = run.outcomes.get("unmatched", 0)
@@ -68,7 +74,7 @@ def waterfall(run: Run) -> None:
         rows = [[reason, f"{count:,}", percent(count / unmatched)] for reason, count in run.reasons.items()]
         table(["why not", "records", "share"], rows, right="12")
     console.print(
-        f"\nCoverage {percent(run.coverage)} · matching {run.seconds.get('matching', 0):.2f} s,"
+        f"\nCoverage {percent(None if run.limited else run.coverage)} · matching {run.seconds.get('matching', 0):.2f} s,"
         f" reasons {run.seconds.get('reasons', 0):.2f} s"
     )
 
@@ -89,13 +95,14 @@ def plans(found: Sequence[Plan]) -> None:
         console.print("No plans yet. Make one with `recon plan NAME`.")
         return
     rows = [
-        [plan.plan, plan.state, f"{plan.rows:,}", plan.author, f"{plan.created_at:%Y-%m-%d %H:%M}", _awaited(plan)]
+        [plan.plan, plan.state, f"{plan.rows:,}", plan.author, f"{plan.created_at:%Y-%m-%d %H:%M}", _waits(plan.state)]
         for plan in found
     ]
     table(["plan", "state", "rows", "author", "made (UTC)", "waits for"], rows, right="2")
 
 
-def _awaited(plan: Plan) -> str:
+def _waits(state: str) -> str:
+    """What a plan in this state waits for."""
     waits = {
         "planned": "a reviewer other than the author",
         "approved": "recon apply --execute",
@@ -105,7 +112,7 @@ def _awaited(plan: Plan) -> str:
         "apply_failed": "recon apply or recon revert",
         "verify_failed": "recon revert, or a person",
     }
-    return waits.get(plan.state, "")
+    return waits.get(state, "")
 
 
 def applied(result: Applied) -> None:
@@ -122,10 +129,27 @@ def applied(result: Applied) -> None:
     if result.drifts:
         rows = [[drift["key"], drift["status"]] for drift in result.drifts]
         table(["row", "why it is left alone"], rows, f"{result.skipped:,} rows are not as planned")
-    if not result.executed and result.query_plan:
+    if not result.executed:
+        _dry_run(result)
+
+
+def _dry_run(result: Applied) -> None:
+    """What a dry run shows beside its counts: some of the rows, how they would be written, what comes next."""
+    sample = result.sample[:SHOWN_CHANGES]
+    if sample:
+        console.print()
+        rows = [[row["key"], row["source"], row["pass"], row["interpretation"]] for row in sample]
+        table(["record", "→", "pass", "about"], rows)
+        if result.changed > len(sample):
+            console.print(f"{len(sample):,} of {result.changed:,} rows. All of them: changes.csv in the bundle")
+    if result.query_plan:
         console.print("\n[bold]Query plan of a batch[/]")
-        console.print(escape(result.query_plan), style="dim", soft_wrap=True)
+        for line in result.query_plan.splitlines():
+            console.print(escape(line), style="dim", no_wrap=True, overflow="ellipsis")
+    if result.state in WRITABLE:
         console.print(f"\nTo write: recon apply {result.plan} --execute")
+    else:
+        console.print(f"\nPlan {result.plan} is {result.state}: it waits for {_waits(result.state)}.")
 
 
 def checks(result: CheckResult) -> None:
@@ -146,7 +170,12 @@ def verified(result: Verified) -> None:
         rows = [[row["key"], row["problem"]] for row in result.verification.rows]
         table(["row", "problem"], rows, f"{result.verification.problems:,} planned changes are wrong or absent")
     checks(result.checks)
-    console.print(f"Plan {result.plan} is [bold]{result.state}[/].")
+    if result.verification.right:
+        console.print(f"Plan {result.plan} is [bold]{result.state}[/]: its own changes are all there and right.")
+    else:
+        console.print(f"Plan {result.plan} is [bold]{result.state}[/].")
+    if not result.checks.success:
+        console.print("[yellow]Checks of the whole fell short, see above (exit code 3).[/]")
 
 
 def reverted(result: Reverted) -> None:
@@ -169,7 +198,7 @@ def runs(found: Sequence[Mapping[str, Any]]) -> None:
         return
     rows = [
         [
-            row["run"], row["reconciliation"], row["state"], f"{row['population'] or 0:,}", percent(row["coverage"]),
+            row["run"], row["reconciliation"], row["state"], f"{row['population'] or 0:,}", percent(None if row["limited"] else row["coverage"]),
             row["actor"], "limited" if row["limited"] else "", row["error"] or "",
         ]
         for row in found
@@ -177,10 +206,11 @@ def runs(found: Sequence[Mapping[str, Any]]) -> None:
     table(["run", "reconciliation", "state", "records", "coverage", "by", "", "error"], rows, right="34")
 
 
-def decisions(rows: Sequence[Mapping[str, Any]], total: int) -> None:
-    """The first decisions of a run; the count says how many there are."""
+def decisions(rows: Sequence[Mapping[str, Any]], total: int, linked: int) -> None:
+    """The first decisions of a run; `total` says how many such there are, `linked` how many are not listed at all."""
+    not_listed = f"{linked:,} records are linked already and not listed; --format csv gives all"
     if not rows:
-        console.print("No records.")
+        console.print(not_listed if linked else "No records.")
         return
     shown: list[list[object]] = []
     for row in rows:
@@ -190,11 +220,13 @@ def decisions(rows: Sequence[Mapping[str, Any]], total: int) -> None:
         about = [text for text in about if not text.startswith(("target_key", "source_key", "interpretation"))]
         said = row.get("interpretation") or row.get("reason")
         outcome = str(row["outcome"]) + (f" ({row['reason']})" if row["outcome"] == "unmatched" else "")
-        detail = "; ".join([" · ".join(about), *([said] if said else [])])
+        detail = "; ".join(part for part in (" · ".join(about), said) if part)
         shown.append([", ".join(keys), ", ".join(sources) or "–", outcome, row["pass"], detail])
     table(["record", "→", "outcome", "pass", "about"], shown)
     if total > len(rows):
         console.print(f"{len(rows):,} of {total:,} records. All of them: --format csv")
+    if linked:
+        console.print(not_listed)
 
 
 _TOLD = ("outcome", "pass", "confidence", "reason", "interpretation")
@@ -202,7 +234,8 @@ _TOLD = ("outcome", "pass", "confidence", "reason", "interpretation")
 
 def explained(result: Explanation) -> None:
     record = ", ".join(f"{name} {value}" for name, value in result.record.items() if value is not None)
-    console.print(f"[bold]{escape(result.key)}[/]: {escape(record)}")
+    if record:
+        console.print(f"[bold]{escape(result.key)}[/]: {escape(record)}")
     if result.link is not None:
         console.print(f"It holds a link to {escape(str(result.link))}, so no rule touches it.")
     for item in result.passes:

@@ -23,6 +23,7 @@ from pydantic import (
 
 from recon import expressions
 from recon.errors import SpecError
+from recon.names import identifier, quote, split_relation
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 ColumnName = Annotated[str, StringConstraints(min_length=1)]
@@ -78,9 +79,9 @@ class RecordSet(Part):
             raise ValueError("key names at least one column, and each only once")
         for name in (self.table, self.writes):
             if name is not None:
-                _valid(expressions.split_relation, name)
+                _valid(split_relation, name)
         for name in (*self.keys, *([self.date] if self.date else [])):
-            _valid(expressions.identifier, name)
+            _valid(identifier, name)
         if self.query:
             _valid(expressions.parse_query, self.query)
         return self
@@ -96,7 +97,7 @@ class Link(Part):
     @classmethod
     def _readable(cls, also: dict[str, str]) -> dict[str, str]:
         for name, text in also.items():
-            _valid(expressions.identifier, name)
+            _valid(identifier, name)
             _valid(expressions.parse, text, "s")
         return also
 
@@ -128,14 +129,16 @@ class Pass(Part):
     prefer: list[str] = Field(default_factory=list, description="Which candidate is best: terms in order.")
     on_tie: Literal["review", "next"] = Field("review", description="What happens to equally good candidates.")
     accept: Literal["auto", "review"] = Field("auto", description="review: what matches is only proposed.")
-    confidence: Share = Field(Decimal(1), description="How sure this rule is, 0 to 1.")
+    confidence: Annotated[Share, Field(decimal_places=3)] = Field(
+        Decimal(1), description="How sure this rule is, 0 to 1."
+    )
     compare_as: Literal["text"] | None = Field(None, description="Compare the `on` values as text.")
 
     @property
     def pairs(self) -> list[tuple[expressions.Expression, expressions.Expression]]:
         """The `on` equalities as (target expression, source expression)."""
         if isinstance(self.on, list):
-            quoted = [expressions.quote(name) for name in self.on]
+            quoted = [quote(name) for name in self.on]
             return [(expressions.parse(name, "t"), expressions.parse(name, "s")) for name in quoted]
         return [(expressions.parse(left, "t"), expressions.parse(right, "s")) for left, right in self.on.items()]
 
@@ -153,7 +156,7 @@ class Pass(Part):
                 _one_side("s", right)
         else:
             for name in self.on:
-                _valid(expressions.identifier, name)
+                _valid(identifier, name)
         if self.when is not None:
             _valid(expressions.parse, self.when, "t")
         for term in self.prefer:
@@ -237,6 +240,12 @@ class Reconciliation(Part):
             raise ValueError(f"the pass name {doubled[0]!r} stands twice")
         if self.population == "source" and self.cardinality != "one_to_one":
             raise ValueError("population: source requires cardinality: one_to_one")
+        if self.link:
+            written = [self.link.column, *self.link.also]
+            for name in set(self.target.keys) & set(written):
+                raise ValueError(f"the link writes {name!r}, which is the target's key: a row would lose its name")
+            if self.link.column in self.link.also:
+                raise ValueError(f"`also` names the link column {self.link.column!r} itself")
         if self.link and len(self.source.keys) != 1:
             raise ValueError("a source key that is linked is one column")
         for text in self.show:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from recon.errors import SpecError, did_you_mean
 from recon.spec import Reconciliation
 
 MAX_SPEC_BYTES = 1_000_000  # a spec is a page or two; more is a wrong file
+MAX_SPEC_VALUES = 20_000  # values once aliases are followed: a few lines of aliases can stand for billions
 
 # Fields that `like` replaces as a whole: a side is one thing, and half of another one makes no sense.
 _REPLACED_WHOLE = frozenset({"target", "source", "passes", "show", "interpret", "valid", "follow_ups"})
@@ -56,19 +58,31 @@ def _document(path: Path) -> tuple[dict[str, Any], CommentedMap]:
         raise SpecError(
             f"{path}, line {line}: this is not YAML.", why=f"{error.problem or error.context}.".capitalize()
         ) from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SpecError(f"{path}: this is not YAML.", why=str(error).splitlines()[0]) from error
     if not isinstance(loaded, CommentedMap):
         raise SpecError(f"{path}, line 1: a spec is a mapping of fields.", todo="Start with `name:`.")
-    return typing.cast(dict[str, Any], _plain(loaded)), loaded
+    try:
+        return typing.cast(dict[str, Any], _plain(loaded, itertools.count(1))), loaded
+    except (_NoSpec, RecursionError) as error:
+        why = str(error) if isinstance(error, _NoSpec) else "Its values are nested too deep, or an alias holds itself."
+        raise SpecError(f"{path} cannot be a spec.", why=why, todo="Write its values out, without aliases.") from error
 
 
-def _plain(value: Any) -> Any:
-    """Plain dicts and lists; YAML keeps `on` and `no` as the text they are."""
+class _NoSpec(Exception):
+    """A document that no spec looks like."""
+
+
+def _plain(value: Any, count: Iterator[int]) -> Any:
+    """Plain dicts and lists; YAML keeps `on` and `no` as the text they are. `count` counts the values made."""
+    if next(count) > MAX_SPEC_VALUES:
+        raise _NoSpec(f"It holds more than {MAX_SPEC_VALUES:,} values once its aliases are followed.")
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        if any(isinstance(key, tuple | Mapping) for key in value):
+            raise _NoSpec("A list or mapping stands where the name of a field belongs.")
+        return {str(key): _plain(item, count) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(item, count) for item in value]
     if isinstance(value, float):
         return float(value)
     if isinstance(value, bool):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from recon.checks.run import CheckResult
 from recon.checks.run import check as run_checks
 from recon.database import embedded, tables
 from recon.database.connect import Database
-from recon.errors import AlreadyExists, CheckErrored, UsageError
+from recon.errors import AlreadyExists, CheckErrored, Locked, UsageError
 from recon.matching import run as runs
 from recon.sources import samples
 from recon.spec import Reconciliation
@@ -33,6 +34,7 @@ from recon.workspace import POLICY_FILE, Workspace, template
 EMBEDDED_DATABASE = "recon"
 DEMO_DATABASE = "recon_demo"
 DEMO_ANALYST, DEMO_REVIEWER = "demo-analyst", "demo-reviewer"
+DEMO_LOCK = "demo.lock"  # in the workspace's `.recon/`: held while a demo runs
 DEMO_WORD = "demo"  # `--database demo`: the database that `recon demo` made
 
 
@@ -56,9 +58,12 @@ def open_database(workspace: Workspace, url: str | None = None, demo: bool = Fal
 
 
 def load_sample(database: Database, workspace: Workspace, name: str) -> dict[str, int]:
-    """Create the sample tables of a shipped reconciliation; returns rows by table."""
+    """Create the sample tables of a shipped reconciliation; returns rows by table.
+
+    The script is always the shipped one: a workspace that came from somewhere else must not run its own.
+    """
     sample = sample_of(name)
-    script = workspace.file("sql", f"schema/{sample.schema}").read_text(encoding="utf-8")
+    script = (template("sql") / "schema" / sample.schema).read_text(encoding="utf-8")
     return samples.load(database, script, sample.tables())
 
 
@@ -157,9 +162,40 @@ def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
 
     Returns:
         The document of `recon demo --json`; every figure is counted from the tables.
+
+    Raises:
+        Locked: another demo is at work on the same database.
     """
     spec = workspace.spec(name)
     sample_of(name)  # an unknown name is an error before anything is dropped
+    with _only_demo(workspace):
+        return _demo(workspace, spec, tell)
+
+
+@contextmanager
+def _only_demo(workspace: Workspace) -> Generator[None]:
+    """Hold the demo's lock, which the operating system drops when the process ends however it ends."""
+    import fcntl
+
+    workspace.folder.mkdir(parents=True, exist_ok=True)
+    # Reading is enough to lock, so a file that root made does not shut out the workspace's owner.
+    descriptor = os.open(workspace.folder / DEMO_LOCK, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Locked(
+                "Another demo is running in this workspace.",
+                why="Each demo makes the demo's database anew.",
+                todo="Wait until it ends, or use another workspace with --workspace.",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _demo(workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, Any]:
+    name = spec.name
     _forget_demos(workspace)
     database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
     tell("load", load_sample(database, workspace, name))

@@ -66,8 +66,16 @@ class Workspace:
     root: Path
 
     @classmethod
-    def find(cls, folder: Path | None = None) -> Workspace:
-        """The given folder, else the nearest one above that holds recon.toml, else the current one."""
+    def find(cls, folder: Path | None = None, *, anywhere: bool = False) -> Workspace:
+        """The given folder, else the nearest one from here upwards that holds recon.toml.
+
+        Args:
+            folder: the workspace, whether it holds recon.toml or not.
+            anywhere: take the current folder where no workspace is found.
+
+        Raises:
+            UsageError: no such folder; or no workspace here.
+        """
         if folder is not None:
             if not folder.is_dir():
                 raise UsageError(f"There is no folder {folder}.", todo="Make one with `recon init DIR`.")
@@ -76,6 +84,12 @@ class Workspace:
         for candidate in (here, *here.parents):
             if (candidate / POLICY_FILE).is_file():
                 return cls(candidate)
+        if not anywhere:
+            raise UsageError(
+                "There is no workspace here.",
+                why=f"Neither {here} nor a folder above it holds {POLICY_FILE}.",
+                todo="Make one with `recon init DIR`, or name one with --workspace.",
+            )
         return cls(here)
 
     @cached_property

@@ -12,15 +12,18 @@ import sqlalchemy as sa
 from recon.backfill import executor, scripts, sign_off, states
 from recon.backfill import plan as plans
 from recon.backfill.bundle import Bundle, read
+from recon.backfill.change import Shape
 from recon.backfill.executor import Batch, Progress
 from recon.backfill.plan import Plan
 from recon.backfill.sign_off import SignOff
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, ReconError, Stale
+from recon.names import DIALECT, quote
 from recon.workspace import Workspace
 
 RESUMABLE = ("approved", "applying", "interrupted", "apply_failed")  # from where an apply starts or goes on
+SHOWN_ROWS = 10  # of the changes, in a dry run
 SHOWN_DRIFTS = 20  # rows named when a plan is stale; the count says how many more
 
 
@@ -38,6 +41,7 @@ class Applied:
     state: str
     query_plan: str = ""
     predicted_seconds: float | None = None
+    sample: tuple[dict[str, Any], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,8 +74,7 @@ def apply(
             return Applied(plan, True, found.rows, 0, 0, [], 0.0, found.state)
         if found.state not in RESUMABLE:
             raise IllegalMove(f"Plan {plan} is {found.state} and cannot be applied.", todo="See `recon plans`.")
-        if found.state == "approved":
-            sign_off.not_expired(session, found, actor)
+        sign_off.not_expired(session, found, actor)
         executor.unchanged_schema(session, found)
         _fresh(session, signed, found, actor)
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
@@ -96,24 +99,23 @@ def _execute(session: Session, bundle: Bundle, plan: Plan, actor: str, progress:
                 skipped += batch.rows - done[batch.number]
                 continue
             changed_here = _write(session, plan, statement, batch)
-            changed += changed_here
             skipped += batch.rows - changed_here
             if skipped > tolerance:
-                session.driver.rollback()
-                changed -= changed_here
                 raise Stale(
                     f"{skipped} rows of plan {plan.plan} drifted while it was applied; it tolerates {tolerance}.",
                     why=f"{changed} rows were changed and are in the ledger; the rest was left alone.",
                     todo=f"Look at `recon apply {plan.plan}`, or undo with `recon revert {plan.plan}`.",
                 )
             session.commit()
+            changed += changed_here
             if progress:
                 progress(changed + skipped, plan.rows)
     except Exception as error:
-        session.driver.rollback()
-        reason = str(error) if isinstance(error, ReconError) else type(error).__name__
-        states.move(session, plan.plan, "apply_failed", actor, changed=changed, reason=reason)
-        session.commit()
+        session.rollback()
+        if not session.driver.closed:  # else the plan stays `applying`, and the next apply resumes it
+            reason = str(error) if isinstance(error, ReconError) else type(error).__name__
+            states.move(session, plan.plan, "apply_failed", actor, changed=changed, reason=reason)
+            session.commit()
         raise
     states.move(session, plan.plan, "applied", actor, changed=changed, skipped=skipped)
     drifts = _drifts(session, bundle, plan) if skipped else []
@@ -124,6 +126,7 @@ def _execute(session: Session, bundle: Bundle, plan: Plan, actor: str, progress:
 def _write(session: Session, plan: Plan, statement: str, batch: Batch) -> int:
     """One batch in the open transaction: change, ledger and the batch's own row; returns the rows changed."""
     began = perf_counter()
+    executor.hold(session, plan, "staged", batch)
     changed = session.execute(statement, *batch.low, *batch.high).rowcount
     session.connection.execute(
         tables.batches.insert().values(
@@ -163,22 +166,40 @@ def _dry_run(database: Database, plan: Plan) -> Applied:
             if not query_plan:
                 explained = session.rows(f"EXPLAIN {statement}", *batch.low, *batch.high)
                 query_plan = "\n".join(row[0] for row in explained)
+            executor.hold(session, plan, "staged", batch)
             changed += session.execute(statement, *batch.low, *batch.high).rowcount
         seconds = perf_counter() - began
-        session.driver.rollback()
+        session.rollback()
+        shown = _sample(session, plan)
+        done = sum(_done(session, plan).values())
     tried = sum(batch.rows for batch in sample)
     count = _drift_count(drifts)
     return Applied(
         plan=plan.plan,
         executed=False,
         planned=plan.rows,
-        changed=plan.rows - count if tried < plan.rows else changed,
+        changed=plan.rows - done - count if tried < plan.rows else changed,
         skipped=count,
         drifts=drifts,
         seconds=seconds,
         state=plan.state,
         query_plan=query_plan,
-        predicted_seconds=seconds * plan.rows / tried if tried else 0.0,
+        predicted_seconds=seconds * (plan.rows - done) / tried if tried else 0.0,
+        sample=shown,
+    )
+
+
+def _sample(session: Session, plan: Plan) -> tuple[dict[str, Any], ...]:
+    """The first rows of a plan as people read them."""
+    keys = [quote(name) for name in Shape.of_document(plan.document).key_names]
+    rows = session.rows(
+        f"SELECT {', '.join(keys)}, source_key, pass, interpretation FROM {tables.own('staged', plan.plan).sql(DIALECT)}"  # noqa: S608 (own)
+        f" ORDER BY {', '.join(keys)} LIMIT $1::int",
+        SHOWN_ROWS,
+    )
+    return tuple(
+        {"key": executor.shown(row[:-3]), "source": str(row[-3]), "pass": row[-2], "interpretation": row[-1]}
+        for row in rows
     )
 
 

@@ -18,7 +18,7 @@ from recon.backfill.change import Shape
 from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import BundleChanged
-from recon.expressions import DIALECT, quote
+from recon.names import DIALECT, quote
 
 MANIFEST = "plan.json"
 CHANGES = "changes.csv"

@@ -11,10 +11,11 @@ from sqlglot import exp
 from recon import expressions
 from recon.database import tables
 from recon.database.relations import Relation
-from recon.expressions import Expression, Side, column, identifier
-from recon.matching import pairs
+from recon.expressions import Expression, Side
+from recon.matching import pairs, statements
 from recon.matching.bind import Bound
 from recon.matching.statements import key_names
+from recon.names import column, identifier
 
 
 @dataclass(frozen=True)
@@ -119,18 +120,24 @@ class Change:
 
 
 def of(bound: Bound, table: Relation) -> Change:
-    """The change that a spec's link makes."""
+    """The change that a spec's link makes. Raises SchemaMismatch where the written table lacks a column."""
     link = bound.spec.link
     assert link is not None
+    for name in (*bound.spec.target.keys, link.column, *link.also):
+        expressions.resolve_name(name, table.columns, table.label)
     values = [
-        expressions.column("s", bound.spec.source.keys[0]),
+        column("s", bound.spec.source.keys[0]),
         *(bound.resolve(expressions.parse(text, "s")) for text in link.also.values()),
     ]
     return Change(bound, table, (link.column, *link.also), tuple(values))
 
 
 def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
-    """The rows of a plan: each matched pair of the run's passes, frozen with its before image and digests."""
+    """The rows of a plan: each matched pair of the run's passes, frozen with its before image and digests.
+
+    A pair is staged only if the same rules still decide the same now: the run may be older than the data. `exact`
+    says whether the columns can hold the values as they are; the caller refuses the plan where one cannot.
+    """
     bound = change.bound
     decided = tables.own("decisions", run)
     source = bound.spec.source.keys[0]
@@ -144,6 +151,16 @@ def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
         exp.EQ(this=column("t", key), expression=column("d", name))
         for key, name in zip(change.keys, change.key_names, strict=True)
     ]
+    exact = [
+        exp.NullSafeEQ(this=exp.cast(value.copy(), change.table.type_of(name)), expression=value.copy())
+        for name, value in zip(change.columns, change.values, strict=True)
+        if not (isinstance(value, exp.Column) and _same_type(change, name, value))
+    ]
+    now = exp.Subquery(this=statements.decisions(bound), alias=exp.TableAlias(this=identifier("now")))
+    same = [
+        exp.EQ(this=column("now", name), expression=column("d", name))
+        for name in (*change.key_names, "source_key", "outcome", "pass")
+    ]
     return (
         exp.Select(
             expressions=[
@@ -156,13 +173,29 @@ def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
                 exp.alias_(pairs.interpretation(bound), "interpretation", quoted=True),
                 exp.alias_(change.digest("t"), "target_digest", quoted=True),
                 exp.alias_(change.digest("s"), "source_digest", quoted=True),
+                exp.alias_(exp.and_(*exact) if exact else exp.true(), "exact", quoted=True),
             ]
         )
         .from_(exp.Table(this=decided.this, db=decided.args["db"], alias=exp.TableAlias(this=identifier("d"))))
         .join(bound.target.aliased("t"), on=exp.and_(*own))
         .join(bound.source.aliased("s"), on=exp.EQ(this=column("s", source), expression=column("d", "source_key")))
+        .join(now, on=exp.and_(*same))
         .where(
-            exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("matched")),
-            exp.In(this=column("d", "pass"), expressions=[exp.Literal.string(name) for name in passes]),
+            *chosen("d", passes),
+            *([bound.target_where.copy()] if bound.target_where is not None else []),
+            *([bound.source_where.copy()] if bound.source_where is not None else []),
         )
     )
+
+
+def chosen(alias: str, passes: Sequence[str]) -> list[exp.Expr]:
+    """The decisions that a plan takes: what some passes matched."""
+    return [
+        exp.EQ(this=column(alias, "outcome"), expression=exp.Literal.string("matched")),
+        exp.In(this=column(alias, "pass"), expressions=[exp.Literal.string(name) for name in passes]),
+    ]
+
+
+def _same_type(change: Change, name: str, value: exp.Column) -> bool:
+    relation = change.bound.relation["t" if value.table == "t" else "s"]
+    return relation.sql_types.get(value.name) == change.table.sql_types[name]

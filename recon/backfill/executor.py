@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from psycopg import errors as pg_errors
+from sqlglot import exp
 
 from recon.backfill.change import Shape
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import Locked, SchemaMismatch, Stale
-from recon.expressions import DIALECT, quote
+from recon.names import DIALECT, column, identifier, quote
 
 ONE_TRANSACTION_ROWS = 10_000  # up to here a plan is all or nothing (design, section 6)
 BATCH_ROWS = 2_000  # 1,000 to 5,000 rows a batch were measured to cost least beside one bare UPDATE
@@ -109,6 +110,49 @@ def batches(session: Session, plan: Plan, kind: str, size: int = BATCH_ROWS) -> 
         else:
             found[-1] = Batch(number, found[-1].low, tuple(key), found[-1].rows)
     return found
+
+
+def hold(session: Session, plan: Plan, kind: str, batch: Batch) -> None:
+    """Lock the rows of a batch before its statement looks at them.
+
+    A statement that has to wait for a row sees that row anew, but everything else as it was when it began. Waiting
+    first and looking afterwards, in the same transaction, it sees all of it as it is.
+    """
+    document = plan.document["target"]
+    shape = Shape.of_document(plan.document)
+    table = exp.Table(
+        this=identifier(document["table"]),
+        db=identifier(document["schema"]),
+        alias=exp.TableAlias(this=identifier("target")),
+    )
+    own = tables.own(kind, plan.plan)
+    recorded = exp.Table(this=own.this, db=own.args["db"], alias=exp.TableAlias(this=identifier("recorded")))
+    same = [
+        exp.EQ(this=column("target", key), expression=column("recorded", name))
+        for key, name in zip(shape.keys, shape.key_names, strict=True)
+    ]
+    rows = exp.Select(expressions=[exp.Literal.number(1)]).from_(table).join(recorded, on=exp.and_(*same))
+    statement = f"{rows.where(*_within(shape, 'recorded')).sql(DIALECT)} FOR UPDATE OF {quote('target')}"
+    session.execute(statement, *batch.low, *batch.high)
+
+
+def _within(shape: Shape, table: str) -> list[exp.Expr]:
+    """The bounds of a batch on the keys of recon's own table, whose types the parameters take."""
+    count = len(shape.keys)
+
+    def row(parts: list[exp.Expr]) -> exp.Expr:
+        return parts[0] if count == 1 else exp.Tuple(expressions=parts)
+
+    def parameters(first: int) -> list[exp.Expr]:
+        return [exp.Parameter(this=exp.Literal.number(first + place)) for place in range(count)]
+
+    def keys() -> list[exp.Expr]:
+        return [column(table, name) for name in shape.key_names]
+
+    return [
+        exp.GTE(this=row(keys()), expression=row(parameters(1))),
+        exp.LTE(this=row(keys()), expression=row(parameters(1 + count))),
+    ]
 
 
 def whole_range(ranges: Sequence[Batch]) -> list[Batch]:

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlglot import exp
 
 import recon
 from recon.backfill import bundle, change, scripts, states
 from recon.backfill.change import Change
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import NotFound, SpecError, UsageError, did_you_mean
-from recon.expressions import DIALECT, quote
+from recon.errors import NotFound, SchemaMismatch, SpecError, Stale, UsageError, did_you_mean
 from recon.matching import run as runs
 from recon.matching import statements
 from recon.matching.bind import bind
 from recon.matching.run import Run
+from recon.names import DIALECT, identifier, quote
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 
@@ -91,7 +92,7 @@ def make(
             if rows:
                 _keep(session, database, workspace, made, plan, decided, actor, rows, chosen)
             else:
-                session.driver.rollback()
+                session.rollback()
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -131,14 +132,29 @@ def _change(session: Session, spec: Reconciliation) -> Change:
     written = spec.target.writes or spec.target.table
     if written is None:
         raise SpecError(f"{spec.name} names no table to write.", todo="Add `writes` beside the target's `query`.")
-    return change.of(bound, relations.table(session, written, "t"))
+    table = relations.table(session, written, "t")
+    if not relations.is_unique(session, table, spec.target.keys):
+        raise SchemaMismatch(
+            f"{written} has no unique index on {', '.join(spec.target.keys)}.",
+            why="Without it a change could reach, or a revert undo, a row that was never planned.",
+            todo="Create a unique index on the key, or name another key.",
+        )
+    made = change.of(bound, table)
+    fixed = relations.unwritable(session, table, made.columns)
+    if fixed:
+        raise SchemaMismatch(
+            f"{written} computes {', '.join(fixed)} itself.", why="Nobody can write a generated column.",
+            todo="Link another column.",
+        )  # fmt: skip
+    return made
 
 
 def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence[str]) -> int:
     staged, ledger = tables.own("staged", plan), tables.own("ledger", plan)
     session.execute(statements.create(staged, change.staged_rows(made, run, passes)))
     keys = ", ".join(quote(name) for name in made.key_names)
-    session.execute(f"ALTER TABLE {staged.sql(DIALECT)} ADD PRIMARY KEY ({keys})")
+    _all_staged(session, made, plan, run, passes)
+    session.execute(f"ALTER TABLE {staged.sql(DIALECT)} DROP COLUMN exact, ADD PRIMARY KEY ({keys})")
     session.execute(f"ANALYZE {staged.sql(DIALECT)}")
     images = ", ".join(quote(name) for name in made.shape.ledger_columns)
     session.execute(
@@ -149,6 +165,30 @@ def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence
         ' ADD COLUMN "written_at" timestamptz NOT NULL DEFAULT clock_timestamp(), ADD COLUMN "reverted_at" timestamptz'
     )
     return session.value(f"SELECT count(*) FROM {staged.sql(DIALECT)}")  # noqa: S608 (our own table)
+
+
+def _all_staged(session: Session, made: Change, plan: str, run: str, passes: Sequence[str]) -> None:
+    """Refuse a plan of decisions that no longer hold, or of values that the columns would change."""
+    staged, decided = tables.own("staged", plan), tables.own("decisions", run)
+    planned = session.value(exp.select("count(*)").from_(staged).sql(DIALECT))
+    alias = exp.TableAlias(this=identifier("d"))
+    decisions = exp.Table(this=decided.this, db=decided.args["db"], alias=alias)
+    count = exp.select("count(*)").from_(decisions).where(*change.chosen("d", passes))
+    matched = session.value(count.sql(DIALECT))
+    if planned != matched:
+        raise Stale(
+            f"{matched - planned:,} of {matched:,} decisions of run {run} no longer hold.",
+            why="Their records were changed or linked since, or other candidates came.",
+            todo=f"Run `recon match {made.bound.spec.name}` again.",
+        )
+    keys = ", ".join(quote(name) for name in made.key_names)
+    cut = session.rows(f"SELECT {keys} FROM {staged.sql(DIALECT)} WHERE exact IS NOT TRUE LIMIT 1")  # noqa: S608 (own)
+    if cut:
+        raise SchemaMismatch(
+            f"The value for record {', '.join(map(str, cut[0]))} does not fit its column.",
+            why=f"One of {', '.join(made.columns)} would hold another value than the source has.",
+            todo="Widen the column, or say in the spec what it shall hold.",
+        )
 
 
 def _keep(
@@ -194,6 +234,7 @@ def _keep(
         "schema_fingerprint": relations.fingerprint(session, made.table),
         "database": relations.identity(session),
         "environment": workspace.settings.environment or database.environment,
+        "policy": workspace.policy.sign_off.model_dump(),
         "author": actor,
         "created": created.isoformat(),
         "expires": expires.isoformat(),

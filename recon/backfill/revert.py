@@ -14,7 +14,7 @@ from recon.backfill.plan import Plan
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove
-from recon.expressions import DIALECT, quote
+from recon.names import DIALECT, quote
 from recon.workspace import Workspace
 
 REVERTIBLE = ("interrupted", "apply_failed", "applied", "verified", "verify_failed", "reverting", "applying")
@@ -73,6 +73,7 @@ def revert(
             ranges = executor.whole_range(ranges)
         done = 0
         for batch in ranges:
+            executor.hold(session, found, "ledger", batch)
             restored += session.execute(statement, *batch.low, *batch.high).rowcount
             done += batch.rows
             if execute:
@@ -86,7 +87,7 @@ def revert(
             states.move(session, plan, state, actor, restored=restored, conflicts=conflicts)
             session.commit()
         else:
-            session.driver.rollback()
+            session.rollback()
         return Reverted(plan, execute, written, restored, conflicts, rows, perf_counter() - began, state)
 
 

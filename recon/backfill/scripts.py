@@ -12,7 +12,8 @@ from sqlglot import exp
 
 from recon.backfill.change import Change
 from recon.database import tables
-from recon.expressions import DIALECT, column, identifier
+from recon.expressions import collate
+from recon.names import DIALECT, column, identifier
 
 # What `dry_run.sql` says of a planned row; only the first may be written.
 AS_PLANNED, APPLIED = "as planned", "applied"
@@ -106,21 +107,22 @@ def revert(change: Change, plan: str) -> exp.Update:
         exp.Is(this=column("ledger", "reverted_at"), expression=exp.Null()),
     ]
     update.set("where", exp.Where(this=exp.and_(*conditions)))
-    update.set("returning", exp.Returning(expressions=[column("ledger", name) for name in change.key_names]))
+    found: list[exp.Expr] = [column("ledger", name) for name in change.key_names]
+    found += [
+        exp.alias_(column("target", name), f"now_{number}", quoted=True)
+        for number, name in zip(change.numbers, change.columns, strict=True)
+    ]
+    update.set("returning", exp.Returning(expressions=found))
     marked = exp.Update(
         this=_aliased(tables.own("ledger", plan), "ledger"),
         expressions=[
             exp.EQ(this=exp.Column(this=identifier("reverted_at")), expression=exp.Anonymous(this="clock_timestamp"))
         ],
     ).from_(_named("reverted"))
-    marked.set(
-        "where",
-        exp.Where(
-            this=exp.and_(
-                *[exp.EQ(this=column("ledger", name), expression=column("reverted", name)) for name in change.key_names]
-            )
-        ),
-    )
+    same = [exp.EQ(this=column("ledger", name), expression=column("reverted", name)) for name in change.key_names]
+    # A trigger may have put something else there: only a row that holds its former value is restored.
+    holds = _images(change, "reverted", "ledger", "before", prefix="now_")
+    marked.set("where", exp.Where(this=exp.and_(*same, *holds)))
     marked.set("with_", exp.With(expressions=[_cte("reverted", update)]))
     return marked
 
@@ -252,11 +254,21 @@ def _same_key(change: Change, table: str, recorded: str) -> list[exp.Expr]:
     ]
 
 
-def _images(change: Change, table: str, recorded: str, side: str) -> list[exp.Expr]:
-    return [
-        exp.NullSafeEQ(this=column(table, name), expression=column(recorded, f"{side}_{number}"))
-        for number, name in zip(change.numbers, change.columns, strict=True)
-    ]
+# Types of which two values are equal only if they are the same: others are compared as text, byte by byte, for
+# 1.5 and 1.50 are equal, and a revert must know which of them stood there.
+_PLAIN_TYPES = frozenset({"int2", "int4", "int8", "uuid", "date", "bool", "timestamp", "timestamptz", "oid"})
+
+
+def _images(change: Change, table: str, recorded: str, side: str, prefix: str = "") -> list[exp.Expr]:
+    """Each written column of `table` holds what is recorded as before or after."""
+    tests: list[exp.Expr] = []
+    for number, name in zip(change.numbers, change.columns, strict=True):
+        held: exp.Expr = column(table, f"{prefix}{number}" if prefix else name)
+        image: exp.Expr = column(recorded, f"{side}_{number}")
+        if change.table.columns[name] not in _PLAIN_TYPES:
+            held, image = (collate(exp.cast(part, "text")) for part in (held, image))
+        tests.append(exp.NullSafeEQ(this=held, expression=image))
+    return tests
 
 
 def _bounds(change: Change, keys: Sequence[exp.Expr]) -> list[exp.Expr]:

@@ -38,12 +38,6 @@ def approve(database: Database, workspace: Workspace, plan: str, actor: str) -> 
         NotApproved: the author cannot approve, or the policy wants signatures.
         BundleChanged, WrongDatabase, IllegalMove: what would be approved is not what was planned.
     """
-    if not workspace.policy.sign_off.recorded_by_name:
-        raise NotApproved(
-            "This workspace does not accept approvals recorded by name.",
-            why="recon.toml says recorded_by_name = false.",
-            todo="Sign the digest with a key that the workspace knows.",
-        )
     _person(actor, database)
     tables.ensure(database)
     with database.session() as session:
@@ -58,14 +52,15 @@ def approve(database: Database, workspace: Workspace, plan: str, actor: str) -> 
         not_expired(session, found, actor)
         if found.state != "planned":
             raise IllegalMove(f"Plan {plan} is {found.state}.", why="Only a planned one can be approved.")
-        intact(session, found)
+        whole = intact(session, found)
+        _by_name_allowed(workspace, whole)
         session.connection.execute(
             insert(tables.approvals)
             .values(plan=plan, approver=actor, digest=found.digest, method=RECORDED)
             .on_conflict_do_nothing()
         )
         given = _approvers(session, found)
-        if len(given) >= workspace.policy.sign_off.approvals:
+        if len(given) >= _needed(workspace, whole):
             states.move(session, plan, "approved", actor, digest=found.digest, approvers=given, method=RECORDED)
     return plans.load(database, workspace, plan)
 
@@ -92,15 +87,16 @@ def check(session: Session, database: Database, workspace: Workspace, plan: str,
     found = plans.read(session, workspace, plan)
     whole = intact(session, found)
     approvers = _approvers(session, found)
-    needed = workspace.policy.sign_off.approvals
+    _by_name_allowed(workspace, whole)
+    needed = _needed(workspace, whole)
     if len(approvers) < needed:
         raise NotApproved(
             f"Plan {plan} has {len(approvers)} of {needed} approvals.",
             why=f"It was made by {found.author}, who cannot approve it." if not approvers else "",
             todo=f"Read {found.bundle} and ask a reviewer to run `recon approve {plan}`.",
         )
-    if any(name.startswith(DEMO_PREFIX) for name in (*approvers, found.author)) and not database.demo:
-        raise NotApproved(f"Plan {plan} was signed by a demo person.", why="They act in the demo database only.")
+    for name in (*approvers, found.author):
+        _person(name, database)
     return SignOff(found, whole, tuple(approvers))
 
 
@@ -162,8 +158,26 @@ def not_expired(session: Session, plan: Plan, actor: str) -> None:
         )
 
 
+def _needed(workspace: Workspace, whole: Bundle) -> int:
+    """How many approvals a plan needs: by the policy it was made under or the one here, whichever is stricter."""
+    return max(workspace.policy.sign_off.approvals, int(whole.document["policy"]["approvals"]))
+
+
+def _by_name_allowed(workspace: Workspace, whole: Bundle) -> None:
+    if not (workspace.policy.sign_off.recorded_by_name and whole.document["policy"]["recorded_by_name"]):
+        raise NotApproved(
+            "Approvals recorded by name are not accepted for this plan.",
+            why="recon.toml says recorded_by_name = false, here or where the plan was made.",
+            todo="Sign the digest with a key that the workspace knows.",
+        )
+
+
 def _person(actor: str, database: Database) -> None:
-    if actor.startswith(DEMO_PREFIX) and not database.demo:
+    if not actor.strip() or not actor.isprintable():
+        raise NotApproved(
+            f"{actor!r} is no name.", why="A name has letters that can be seen.", todo="Set RECON_USER to your name."
+        )
+    if actor.strip().casefold().startswith(DEMO_PREFIX) and not database.demo:
         raise NotApproved(
             f"{actor} acts in the demo database only.", todo="Set RECON_USER to your name, or leave it unset."
         )

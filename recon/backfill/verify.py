@@ -68,8 +68,9 @@ def record(database: Database, plan: str, actor: str, *, right: bool, **detail: 
 
 def _verifiable(plan: Plan) -> None:
     if plan.state not in VERIFIABLE:
+        waiting = plan.state in ("planned", "approved", "applying", "interrupted", "apply_failed")
         raise IllegalMove(
             f"Plan {plan.plan} is {plan.state}.",
             why="Only what was applied can be verified.",
-            todo=f"Apply it with `recon apply {plan.plan} --execute`.",
+            todo=f"Apply it first: `recon apply {plan.plan} --execute`." if waiting else "See `recon plans`.",
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from sqlglot import exp
 
 from recon import expressions
-from recon.expressions import column, identifier
 from recon.matching.bind import Bound
 from recon.matching.statements import key_names
+from recon.names import column, identifier
 
 LINKED = "linked"
 LINK_EXISTS = "link_exists"

@@ -26,9 +26,9 @@ from recon.checks.suites import Suite
 from recon.database import relations
 from recon.database.connect import Database, Session
 from recon.errors import CheckErrored
-from recon.expressions import DIALECT, identifier
 from recon.matching.bind import Bound, bind
 from recon.matching.coverage import percent
+from recon.names import DIALECT, identifier
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 

@@ -72,6 +72,8 @@ def plans(
 
     place = find_workspace(workspace)
     found = planning.listed(open_database(place, database), place, name)
+    if name and not found:  # what was planned under a name stays, whatever became of its spec
+        place.spec_path(name)
     if not show({"plans": [item.as_dict() for item in found]}, as_json):
         from recon import screens
 

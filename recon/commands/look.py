@@ -36,7 +36,8 @@ def notebook(
     database: Url = None,
 ) -> None:
     """Open a notebook app on this machine."""
-    import subprocess
+    import os
+    import sys
 
     from recon import workflow
 
@@ -48,4 +49,7 @@ def notebook(
         print_json({"command": command})
         return
     environment = workflow.notebook_environment(place, name, database)
-    raise typer.Exit(subprocess.run(command, env=environment, cwd=place.root, check=False).returncode)
+    # The app takes this process's place, so that a signal reaches it and nothing is left behind.
+    sys.stdout.flush()
+    os.chdir(place.root)
+    os.execve(command[0], command, environment)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recon.commands.shared import (
-    BREAKS_REMAIN,
-    DONE,
     AsJson,
     Folder,
     Name,
     Url,
+    after_matching,
     answer,
     day,
     find_workspace,
@@ -23,6 +23,9 @@ from recon.commands.shared import (
 )
 from recon.errors import UsageError
 from recon.progress import spinner
+
+if TYPE_CHECKING:
+    from recon.workspace import Workspace
 
 SHOWN_DECISIONS = 40  # a screenful; `--format csv` gives all
 
@@ -38,12 +41,13 @@ def load(
     from recon import workflow
 
     place = find_workspace(workspace)
-    spec = place.spec(name)
+    place.spec(name)
     if not sample:
+        offer = f"`recon load {name} --sample` makes and fills sample tables. " if _has_sample(place, name) else ""
         raise UsageError(
-            f"The records of {spec.name} are in tables already.",
-            why="There is no file or outside system to load them from.",
-            todo=f"Go on with `recon match {name}`, or create sample tables with --sample.",
+            f"There is nothing to load: the records of {name} are tables of the database.",
+            why="`recon match` reads them where they are.",
+            todo=f"{offer}Where they are missing, name another database with --database.",
         )
     counts = workflow.load_sample(open_database(place, database), place, name)
     answer(
@@ -51,6 +55,13 @@ def load(
         as_json,
         "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + ".",
     )
+
+
+def _has_sample(place: Workspace, name: str) -> bool:
+    """Whether sample tables can be made: the spec is a shipped one, not the workspace's own of the same name."""
+    from recon import systems
+
+    return name in systems.with_sample() and place.spec_path(name).is_relative_to(Path(systems.__file__).parent)
 
 
 def match(
@@ -64,7 +75,6 @@ def match(
 ) -> None:
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
     from recon.matching import run
-    from recon.matching.coverage import RECONCILED
     from recon.matching.statements import Filter
 
     place = find_workspace(workspace)
@@ -77,8 +87,7 @@ def match(
         from recon import screens
 
         screens.waterfall(result)
-    reconciled = sum(result.outcomes.get(outcome, 0) for outcome in (*RECONCILED, "excluded"))
-    raise typer.Exit(DONE if reconciled == result.population else BREAKS_REMAIN)
+    raise typer.Exit(after_matching(result))
 
 
 def decisions(
@@ -113,7 +122,8 @@ def decisions(
 
             open_first = ("ambiguous", "proposed", "unmatched", "matched")
             rows = pairs.listed(session, bound, found.run, outcomes=open_first, limit=SHOWN_DECISIONS)
-            screens.decisions(rows, found.population - found.outcomes.get("linked", 0))
+            linked = found.outcomes.get("linked", 0)
+            screens.decisions(rows, found.population - linked, linked)
 
 
 def explain(
@@ -150,6 +160,8 @@ def runs(
 
     place = find_workspace(workspace)
     found = run.history(open_database(place, database), name)
+    if name and not found:  # what ran under a name stays, whatever became of its spec
+        place.spec_path(name)
     if not show({"runs": found}, as_json):
         from recon import screens
 

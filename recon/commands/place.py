@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recon.commands.shared import FAILED, AsJson, Folder, answer, find_workspace, note, print_json, show
+from recon.commands.shared import (
+    BREAKS_REMAIN,
+    FAILED,
+    AsJson,
+    Folder,
+    after_matching,
+    answer,
+    find_workspace,
+    note,
+    print_json,
+    show,
+)
 from recon.errors import UsageError
+
+if TYPE_CHECKING:
+    from recon.workspace import Workspace
 
 _NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making the report"}
 
@@ -21,16 +36,33 @@ def demo(
     """Sample data, match, plan, sign-off, apply, verify, report; always in the embedded demo database."""
     from recon import workflow
 
-    place = find_workspace(workspace)
+    place = find_workspace(workspace, anywhere=True)
+    steps: dict[str, Any] = {}
     if as_json:
-        print_json(workflow.demo(place, system, lambda step, _: note(f"{step} done")))
-        return
-    from recon import screens
+
+        def noted(step: str, result: Any) -> None:
+            steps[step] = result
+            note(f"{step} done")
+
+        result = workflow.demo(place, system, noted)
+        print_json(result)
+    else:
+        result = _shown_demo(place, system, steps)
+    complete = steps["verify"].complete and not steps["apply"].skipped
+    raise typer.Exit(
+        FAILED if not result["verified"] else after_matching(steps["match"]) if complete else BREAKS_REMAIN
+    )
+
+
+def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[str, Any]:
+    """Run the demo with its screens; what each step gave is left in `steps`."""
+    from recon import screens, workflow
     from recon.progress import spinner
 
     with spinner("Making the sample", screens.console) as say:
 
         def tell(step: str, result: Any) -> None:
+            steps[step] = result
             screens.demo_step(step, result)
             say(_NEXT_IN_DEMO.get(step, "Going on"))
 
@@ -41,26 +73,33 @@ def demo(
         f" {'verified' if result['verified'] else 'NOT verified'}."
         f"\nLook closer: recon notebook explore {system} --database demo · recon revert {result['plan']} --database demo"
     )
-    if not result["verified"]:
-        raise typer.Exit(FAILED)
+    return result
 
 
-def init(folder: Annotated[Path, typer.Argument(help="A new folder.")], as_json: AsJson = False) -> None:
+def init(
+    folder: Annotated[Path | None, typer.Argument(help="A new folder.", metavar="DIR", show_default=False)] = None,
+    as_json: AsJson = False,
+    workspace: Annotated[Path | None, typer.Option("--workspace", help="The same as DIR.")] = None,
+) -> None:
     """Make a workspace of your own: folders, notebooks, settings."""
     from recon import workflow
 
+    if (folder is None) == (workspace is None):
+        raise UsageError("Name the new folder once.", todo="Write `recon init DIR` or `recon init --workspace DIR`.")
+    folder = folder or workspace
+    assert folder is not None
     made = workflow.init(folder)
     answer(
         {"workspace": str(folder.resolve()), "made": [str(path) for path in made]},
         as_json,
         f"Made {folder}: {', '.join(map(str, made))}.\nNext: write reconciliations/NAME.yaml, or try"
-        f" `recon load rent_payments --sample --workspace {folder}`.",
+        f" `recon load rent_payments --sample --workspace {shlex.quote(str(folder))}`.",
     )
 
 
 def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> None:
     """The reconciliations of this workspace and the shipped ones."""
-    place = find_workspace(workspace)
+    place = find_workspace(workspace, anywhere=True)
     rows: list[dict[str, Any]] = []
     for name in place.reconciliations():
         spec = place.spec(name)
@@ -72,7 +111,10 @@ def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> N
         screens.reconciliations(rows)
 
 
-def schema(as_json: AsJson = False) -> None:
+def schema(
+    as_json: AsJson = False,
+    workspace: Annotated[Path | None, typer.Option("--workspace", help="Any: the schema is the same in all.")] = None,
+) -> None:
     """The JSON Schema of a spec, for editors."""
     from recon.spec import Reconciliation
 
@@ -84,7 +126,7 @@ def embedded_database(
     as_json: AsJson = False,
     workspace: Folder = None,
 ) -> None:
-    """The embedded PostgreSQL of this workspace: its URL, or keep it running, or stop it."""
+    """The embedded PostgreSQL of this workspace; url and start keep it running until `recon database stop`."""
     from recon import workflow
     from recon.database import embedded
 

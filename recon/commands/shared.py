@@ -12,11 +12,12 @@ from recon.errors import UsageError
 
 if TYPE_CHECKING:
     from recon.database.connect import Database
+    from recon.matching.run import Run
     from recon.workspace import Workspace
 
 DONE, FAILED, BREAKS_REMAIN = 0, 1, 3  # exit codes; 2 and 4 come with errors
 
-Name = Annotated[str, typer.Argument(help="A reconciliation; see `recon list`.")]
+Name = Annotated[str, typer.Argument(help="A reconciliation; see `recon list`.", metavar="NAME")]
 PlanName = Annotated[str, typer.Argument(help="A plan; see `recon plans`.", metavar="PLAN")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Folder = Annotated[Path | None, typer.Option("--workspace", help="The workspace; default: the one you are in.")]
@@ -31,16 +32,24 @@ Url = Annotated[
 Execute = Annotated[bool, typer.Option("--execute", help="Write. Without it: a dry run that changes nothing.")]
 
 
-def find_workspace(folder: Path | None) -> Workspace:
+def find_workspace(folder: Path | None, *, anywhere: bool = False) -> Workspace:
     from recon.workspace import Workspace
 
-    return Workspace.find(folder)
+    return Workspace.find(folder, anywhere=anywhere)
 
 
 def open_database(workspace: Workspace, url: str | None) -> Database:
     from recon import workflow
 
     return workflow.open_database(workspace, url)
+
+
+def after_matching(run: Run) -> int:
+    """The exit code of a run: done, or done with records that are neither linked nor matched."""
+    from recon.matching.coverage import RECONCILED
+
+    reconciled = sum(run.outcomes.get(outcome, 0) for outcome in (*RECONCILED, "excluded"))
+    return DONE if reconciled == run.population else BREAKS_REMAIN
 
 
 def day(text: str | None, option: str) -> str | None:

@@ -11,10 +11,14 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 import sqlalchemy as sa
+import sqlalchemy.event as sa_event
 import sqlalchemy.exc as sa_exc
 from psycopg import errors as pg_errors
+from psycopg import pq
+from psycopg.abc import AdaptContext, Buffer
+from psycopg.adapt import Loader
 
-from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError
+from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError, did_you_mean
 
 CONNECT_TIMEOUT_SECONDS = 10  # long enough for a sleeping server, short enough for a person who waits
 OLDEST_SERVER = 15  # design: PostgreSQL 15 or later
@@ -31,6 +35,13 @@ SESSION_SETTINGS = {
 }
 
 
+# Types with values that Python has no name for: infinity, BC, years past 9999, 24:00.
+_TIME_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
+
+# The server ended the connection itself: shut down, killed, or out of patience. Class 08 is the network's.
+_BROKEN_OFF = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+
+
 @dataclass(frozen=True)
 class Session:
     """One transaction. SQL is sent as it stands; values are bound as $1, $2, …"""
@@ -43,9 +54,17 @@ class Session:
         return cast("psycopg.Connection[Any]", self.connection.connection.driver_connection)
 
     def execute(self, sql: str, *values: object) -> psycopg.RawCursor[tuple[Any, ...]]:
-        """Run one statement verbatim; psycopg's RawCursor knows no placeholder but PostgreSQL's own."""
-        cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(self.driver)
-        cursor.execute(cast(LiteralString, sql), values or None)
+        """Run one statement verbatim; psycopg's RawCursor knows no placeholder but PostgreSQL's own.
+
+        Raises:
+            psycopg.errors.SyntaxError: the text holds more than one statement.
+        """
+        driver = self.driver
+        cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(driver)
+        # A pipeline speaks the extended protocol also where there are no values; there the server itself takes
+        # one statement only, so a text that was bent into two of them runs neither.
+        with driver.pipeline():
+            cursor.execute(cast(LiteralString, sql), values or None)
         return cursor
 
     def rows(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
@@ -64,6 +83,17 @@ class Session:
     def commit(self) -> None:
         self.driver.commit()
 
+    def rollback(self) -> None:
+        """Undo what is not committed. On a connection that broke off there is nothing to undo, and no error."""
+        if self.connection.invalidated:
+            return
+        driver = self.driver
+        try:
+            driver.rollback()
+        except psycopg.Error:
+            if not driver.closed:
+                raise
+
 
 @dataclass(frozen=True)
 class Database:
@@ -80,7 +110,6 @@ class Database:
 
     @cached_property
     def engine(self) -> sa.Engine:
-        options = " ".join(f"-c {name}={value}" for name, value in SESSION_SETTINGS.items())
         try:
             url = sa.make_url(_with_driver(self.url))
             if url.get_backend_name() != "postgresql":
@@ -88,15 +117,14 @@ class Database:
                     f"recon works on PostgreSQL, not on {url.get_backend_name()}.",
                     todo="Give a postgresql:// URL.",
                 )
-            return sa.create_engine(
-                url,
-                poolclass=sa.NullPool,
-                connect_args={"options": options, "connect_timeout": CONNECT_TIMEOUT_SECONDS},
-            )
-        except (sa_exc.ArgumentError, sa_exc.NoSuchModuleError, ValueError) as error:
+            engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_connect_args(url))
+        except (sa_exc.ArgumentError, sa_exc.NoSuchModuleError, ValueError):
+            # Without its cause: that may quote a part of the URL, and so of the password.
             raise UsageError(
                 "The database URL cannot be read.", todo="Write it like postgresql://user@host:5432/name."
-            ) from error
+            ) from None
+        sa_event.listen(engine, "connect", _load_every_time)
+        return engine
 
     @contextmanager
     def session(self, *, read_only: bool = False) -> Generator[Session]:
@@ -106,49 +134,92 @@ class Database:
             DatabaseUnreachable: no connection; says whether host, port, password or database is the cause.
             DatabaseFailed: the database refused a statement.
         """
+        engine = self.engine
         try:
-            connection = self.engine.connect()
+            connection = engine.connect()
         except sa_exc.DBAPIError as error:
-            raise _unreachable(error.orig, self.engine.url) from None
+            raise _unreachable(error.orig, engine.url, self.url) from None
         except psycopg.Error as error:
-            raise _unreachable(error, self.engine.url) from None
-        with connection:
-            session = Session(connection)
-            try:
-                if session.driver.info.server_version < OLDEST_SERVER * 10_000:
-                    raise DatabaseUnreachable(
-                        f"The server is PostgreSQL {session.driver.info.server_version // 10_000}.",
-                        why=f"recon needs {OLDEST_SERVER} or later.",
-                    )
-                if read_only:
-                    session.execute("SET TRANSACTION READ ONLY")
-                yield session
-                session.driver.commit()
-            except (psycopg.Error, sa_exc.DBAPIError) as error:
-                _rolled_back(session)
-                raise explained(error) from error
-            except BaseException:
-                _rolled_back(session)
-                raise
+            raise _unreachable(error, engine.url, self.url) from None
+        session = Session(connection)
+        driver = session.driver  # held, for SQLAlchemy lets go of a connection that broke off
+        try:
+            if driver.info.server_version < OLDEST_SERVER * 10_000:
+                raise DatabaseUnreachable(
+                    f"The server is PostgreSQL {driver.info.server_version // 10_000}.",
+                    why=f"recon needs {OLDEST_SERVER} or later.",
+                )
+            if read_only:
+                session.execute("SET TRANSACTION READ ONLY")
+            yield session
+            driver.commit()
+        except (psycopg.Error, sa_exc.DBAPIError, sa_exc.PendingRollbackError) as error:
+            session.rollback()
+            raise (_broken_off() if driver.closed else explained(error)) from error
+        except BaseException:
+            session.rollback()
+            raise
+        finally:
+            if driver.closed and not connection.invalidated:
+                connection.invalidate()  # else SQLAlchemy would roll back on it, and fail
+            connection.close()
 
 
-def _rolled_back(session: Session) -> None:
-    if not session.driver.closed:
-        session.driver.rollback()
+def _connect_args(url: sa.URL) -> dict[str, Any]:
+    """What every connection is opened with; options of the URL come first, so that the pinned settings win."""
+    given = url.query.get("options", ())
+    options = [given] if isinstance(given, str) else list(given)
+    options += [f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()]
+    # A statement prepared for later would fail once its table is altered; each is sent anew.
+    arguments: dict[str, Any] = {"options": " ".join(options), "prepare_threshold": None}
+    if "connect_timeout" not in url.query:
+        arguments["connect_timeout"] = CONNECT_TIMEOUT_SECONDS
+    return arguments
+
+
+class _TimeLoader(Loader):
+    """A date or time as Python has it, or else as the server writes it: infinity, BC, a year past 9999, 24:00."""
+
+    usual: type[Loader]
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        self._usual = self.usual(oid, context)
+
+    def load(self, data: Buffer) -> Any:
+        try:
+            return self._usual.load(data)
+        except (psycopg.DataError, OverflowError):
+            return bytes(data).decode()
+
+
+def _load_every_time(driver: Any, _record: object) -> None:
+    """Let a new connection load every date and time that PostgreSQL knows."""
+    adapters = cast("psycopg.Connection[Any]", driver).adapters
+    for name in _TIME_TYPES:
+        usual = adapters.get_loader(adapters.types[name].oid, pq.Format.TEXT)
+        assert usual is not None
+        adapters.register_loader(name, type("TimeLoader", (_TimeLoader,), {"usual": usual}))
 
 
 def _with_driver(url: str) -> str:
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", url.strip())
 
 
+def _broken_off() -> DatabaseUnreachable:
+    return DatabaseUnreachable(
+        "The connection to the database broke off.",
+        todo="What was committed is kept, the open transaction is not; run it again.",
+    )
+
+
 def explained(error: Exception) -> ReconError:
     """A database error in three parts; the statement's values stay out of it."""
     origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
-    if isinstance(origin, psycopg.OperationalError) and origin.sqlstate is None:
-        return DatabaseUnreachable(
-            "The connection to the database broke off.",
-            todo="Nothing of the open transaction was kept; run it again.",
-        )
+    if isinstance(origin, psycopg.OperationalError):
+        state = origin.sqlstate
+        if state is None or state in _BROKEN_OFF or state.startswith("08"):
+            return _broken_off()
     if not isinstance(origin, psycopg.Error):
         return DatabaseFailed(why=str(error).splitlines()[0])
     said = origin.diag.message_primary or str(origin).splitlines()[0]
@@ -158,19 +229,51 @@ def explained(error: Exception) -> ReconError:
     return DatabaseFailed(f"The database refused a statement: {said}.", why=f"(SQLSTATE {origin.sqlstate})", todo=hint)
 
 
-def _unreachable(error: object, url: sa.URL) -> DatabaseUnreachable:
+def _unreachable(error: object, url: sa.URL, written: str) -> DatabaseUnreachable:
+    """Why there is no connection. Of the server's words only known signs are used: they may quote a password.
+
+    Args:
+        error: what the driver said.
+        url: the URL as it was read.
+        written: the URL as it was given.
+    """
     text = str(error).lower()
-    place = f"{url.host or 'the local socket'}, port {url.port or 5432}"
+    if written.count("@") > 1:  # a part of the password may have been read as the host, so nothing is named
+        host = place = user = database = "that the URL names"
+        at = " An @ in user or password is written %40."
+    else:
+        host, user = _named(url.host, url, "host"), _named(url.username, url, "user")
+        database = _named(url.database, url, "dbname")
+        place, at = f"{host or 'the local socket'}, port {_named(url.port, url, 'port') or 5432}", ""
     causes = (
-        (("resolve", "name or service", "nodename", "translate host"), f"The host name {url.host} is not known.", "Check the host in RECON_DATABASE_URL."),
-        (("password", "authentication", "no pg_hba"), f"The server does not accept user {url.username or '(none)'} with this password.", "Check user and password in RECON_DATABASE_URL."),
-        (("does not exist",), f'The database "{url.database}" or the user "{url.username}" does not exist there.', "Check the names, or create the database."),
+        (("invalid connection option", "invalid uri query parameter"), "The database URL has a connection option that PostgreSQL does not know.", _right_option(url)),
+        (("resolve", "name or service", "nodename", "translate host", "no address associated"), f"The host name {host} is not known.", f"Check the host in the database URL.{at}"),
+        (("certificate", "ssl "), "The server and this machine do not agree on an encrypted connection.", "Check sslmode and the certificates in the database URL."),
+        (("password", "authentication", "no pg_hba"), f"The server does not accept user {user or '(none)'} with this password.", f"Check user and password in the database URL.{at}"),
+        (("permission denied for database",), f'The user "{user}" may not connect to the database "{database}".', "Ask for the right CONNECT, or connect as a user who has it."),
+        (("does not exist",), f'The database "{database}" or the user "{user}" does not exist there.', f"Check the names in the database URL, or create the database.{at}"),
         (("refused",), f"Nothing listens at {place}.", "Start the server, or check host and port."),
-        (("timeout", "timed out"), f"{place} does not answer within {CONNECT_TIMEOUT_SECONDS} s.", "Check the network, host and port."),
+        (("no route", "unreachable"), f"{place} does not answer: there is no way to it in the network.", "Check the network, host and port."),
+        (("timeout", "timed out"), f"{place} does not answer within {url.query.get('connect_timeout', CONNECT_TIMEOUT_SECONDS)} s.", "Check the network, host and port."),
         (("no such file",), f"There is no socket at {place}.", "Start the server, or check the path."),
         (("too many", "remaining connection"), "The server has no free connection.", "Try again later."),
+        (("starting up", "shutting down", "recovery"), "The server is starting up or shutting down.", "Try again later."),
+        (("invalid port", "invalid integer", "invalid value", "invalid sslmode", "parameter"), "The server or its driver does not accept a connection option of the database URL.", "Check the part of the URL after the question mark."),
     )  # fmt: skip
     for signs, why, todo in causes:
         if any(sign in text for sign in signs):
             return DatabaseUnreachable(why=why, todo=todo)
-    return DatabaseUnreachable(why="The server gave no reason that we know.", todo="Check RECON_DATABASE_URL.")
+    return DatabaseUnreachable(why="The server gave no reason that we know.", todo=f"Check the database URL.{at}")
+
+
+def _named(part: object, url: sa.URL, option: str) -> str:
+    """A part of the URL, which may stand among its options too."""
+    given = part or url.query.get(option) or ""
+    return given if isinstance(given, str) else ",".join(given) if isinstance(given, tuple) else str(given)
+
+
+def _right_option(url: sa.URL) -> str:
+    """A hint that names options of PostgreSQL only, for what was written may be a part of a password."""
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    hints = (did_you_mean(name, known) for name in url.query if name not in known)
+    return next(filter(None, hints), "Check the part of the URL after the question mark.")

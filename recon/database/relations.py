@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import secrets
+import string
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from psycopg import errors as pg_errors
 from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
-from recon.errors import SchemaMismatch, did_you_mean
-from recon.expressions import DIALECT, Side
+from recon.errors import DatabaseFailed, SchemaMismatch, SpecError, did_you_mean
+from recon.expressions import Side
+from recon.names import DIALECT, identifier, quote, split_relation
 from recon.spec import RecordSet
 
-_COLUMNS = """
-    SELECT attribute.attname, kind.typname, format_type(attribute.atttypid, attribute.atttypmod)
-    FROM pg_attribute AS attribute JOIN pg_type AS kind ON kind.oid = attribute.atttypid
-    WHERE attribute.attrelid = $1::oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
-    ORDER BY attribute.attnum
+# The type below each domain of $1, however many domains stand on each other; another type is its own.
+_BASES = """
+    WITH RECURSIVE below AS (
+        SELECT oid AS named, oid, typtype, typbasetype, typname FROM pg_type WHERE oid = ANY($1::oid[])
+        UNION ALL SELECT below.named, kind.oid, kind.typtype, kind.typbasetype, kind.typname
+        FROM below JOIN pg_type AS kind ON kind.oid = below.typbasetype WHERE below.typtype = 'd'
+    )
+    SELECT named, typname FROM below WHERE typtype <> 'd'
 """
-_TYPE_NAMES = "SELECT oid, typname, format_type(oid, NULL) FROM pg_type WHERE oid = ANY($1::oid[])"
+_COLUMNS = """
+    SELECT attname, atttypid, format_type(atttypid, atttypmod) FROM pg_attribute
+    WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_TYPE_NAMES = "SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid = ANY($1::oid[])"
 _RELATION = """
     SELECT class.oid, namespace.nspname, class.relname, class.relkind
     FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
@@ -42,6 +54,12 @@ _UNIQUE = """
         )
     )
 """
+_UNWRITABLE = """
+    SELECT attname::text FROM pg_attribute
+    WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attname = ANY($2::text[])
+      AND (attgenerated <> '' OR attidentity = 'a')
+    ORDER BY array_position($2::text[], attname::text)
+"""
 
 
 @dataclass(frozen=True)
@@ -51,39 +69,67 @@ class Relation:
     side: Side
     label: str
     tree: exp.Expr
-    columns: Mapping[str, str]  # name to type name, such as int4
-    sql_types: Mapping[str, str]  # name to declared type, such as numeric(10,2)
+    columns: Mapping[str, str]  # name to type name, such as int4; of a domain the type below it
+    sql_types: Mapping[str, str]  # name to declared type under any search path: numeric(10,2), public.mood
     oid: int | None = None  # of a table; None for a query
 
     def aliased(self, alias: str) -> exp.Expr:
         """The relation in a FROM, under a quoted alias."""
         tree = self.tree.copy()
-        name = exp.TableAlias(this=expressions.identifier(alias))
+        name = exp.TableAlias(this=identifier(alias))
         if isinstance(tree, exp.Table):
             tree.set("alias", name)
             return tree
         return exp.Subquery(this=tree, alias=name)
 
     def type_of(self, name: str) -> exp.DataType:
-        return exp.DataType.build(self.sql_types[name], dialect=DIALECT, udt=True)
+        """The declared type of a column, for a CAST."""
+        written = self.sql_types[name]
+        # The server wrote the name, so it is right as it stands; these are the ones that sqlglot prints otherwise.
+        if '"' in written or "." in written or written.startswith(("bit varying", "interval")):
+            return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=written)
+        return exp.DataType.build(written, dialect=DIALECT, udt=True)
+
+
+@contextmanager
+def _full_names(session: Session) -> Generator[None]:
+    """While this is open, PostgreSQL writes every name that is not its own with its schema.
+
+    What it writes leaves out what the search path makes plain, and every session has its own path.
+    """
+    path = session.value("SELECT current_setting('search_path')")
+    session.execute("SELECT set_config('search_path', 'pg_catalog', true)")
+    yield
+    # Not after an error: that ends the transaction, or its savepoint, and the setting with it.
+    session.execute("SELECT set_config('search_path', $1, true)", path)
 
 
 def table(session: Session, name: str, side: Side) -> Relation:
     """A table or view by the name that a spec gives it. Raises SchemaMismatch with the nearest right name."""
-    schema, bare = expressions.split_relation(name)
-    written = ".".join(expressions.quote(part) for part in (schema, bare) if part is not None)
-    found = session.rows(_RELATION, written)
+    return _table(session, split_relation(name), side)
+
+
+def _table(session: Session, parts: tuple[str | None, str], side: Side) -> Relation:
+    given = [part for part in parts if part is not None]
+    label = ".".join(given)
+    found = session.rows(_RELATION, ".".join(map(quote, given)))
     if not found:
         names = [row[0] for row in session.rows(_RELATION_NAMES)]
         raise SchemaMismatch(
-            f'There is no table "{name}" in this database.',
-            why=did_you_mean(name, names),
+            f'There is no table "{label}" in this database.',
+            why=did_you_mean(label, names),
             todo="Correct the name, load the records first (`recon load`), or check the database URL.",
         )
     oid, schema_name, table_name, _ = found[0]
-    columns = session.rows(_COLUMNS, oid)
-    tree = exp.Table(this=expressions.identifier(table_name), db=expressions.identifier(schema_name))
-    return Relation(side, name, tree, {c: t for c, t, _ in columns}, {c: s for c, _, s in columns}, oid)
+    with _full_names(session):
+        columns = session.rows(_COLUMNS, oid)
+    bases = _bases(session, [kind for _, kind, _ in columns])
+    tree = exp.Table(this=identifier(table_name), db=identifier(schema_name))
+    return Relation(side, label, tree, {c: bases[t] for c, t, _ in columns}, {c: s for c, _, s in columns}, oid)
+
+
+def _bases(session: Session, oids: Sequence[int]) -> dict[int, str]:
+    return dict(session.rows(_BASES, list(set(oids))))
 
 
 def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
@@ -92,6 +138,7 @@ def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
         relation = table(session, record_set.table, side)
     elif record_set.query is not None:
         query = _qualified(session, expressions.parse_query(record_set.query), side)
+        _nothing_volatile(session, query)
         label = f"the query of the {'target' if side == 't' else 'source'}"
         relation = replace(described(session, query, side), label=label)
     else:
@@ -107,24 +154,108 @@ def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
 
 def _qualified(session: Session, query: exp.Query, side: Side) -> exp.Query:
     """The query with every table named in full, so that it means the same under any search path."""
-    named = {cte.alias for cte in query.find_all(exp.CTE)}
-    for node in list(query.find_all(exp.Table)):
-        if not isinstance(node.this, exp.Identifier) or (not node.db and node.name in named):
-            continue
-        parts = [
-            part if part.args.get("quoted") else part.name.lower() for part in (node.args.get("db"), node.this) if part
-        ]
-        name = ".".join(expressions.quote(part if isinstance(part, str) else part.name) for part in parts)
-        found = table(session, name, side).tree
+    tables = [node for node in query.find_all(exp.Table) if isinstance(node.this, exp.Identifier)]
+    # All first, for a table that has its schema no longer looks like the name of a CTE.
+    for node in [node for node in tables if node.db or _folded(node.this) not in _ctes(node)]:
+        schema = node.args.get("db")
+        found = _table(session, (_folded(schema) if schema else None, _folded(node.this)), side).tree
         node.set("this", found.this.copy())
         node.set("db", found.args["db"].copy())
     return query
 
 
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _folded(name: exp.Expr) -> str:
+    """A name as PostgreSQL reads it: in lower case (ASCII only), unless it is quoted."""
+    return name.name if name.args.get("quoted") else name.name.translate(_LOWER)
+
+
+def _ctes(node: exp.Expr) -> set[str]:
+    """The names of the WITH queries that can be read where this table stands."""
+    names: set[str] = set()
+    inside: exp.Expr = node
+    inside_cte: exp.Expr | None = None
+    while inside.parent is not None:
+        inside = inside.parent
+        if isinstance(inside, exp.CTE):
+            inside_cte = inside
+        clause = inside.args.get("with_")
+        if not isinstance(clause, exp.With):
+            continue
+        for cte in clause.expressions:
+            if cte is inside_cte and not clause.args.get("recursive"):
+                break  # without RECURSIVE a WITH query sees those before it only
+            names.add(_folded(cte.args["alias"].this))
+    return names
+
+
+# Functions that a view calls, itself or through an operator or an aggregate. PostgreSQL's own are not
+# listed: on these no dependency is kept, and which of them a query may call is decided when it is read.
+_VOLATILE = """
+    WITH RECURSIVE called AS (
+        SELECT DISTINCT needs.refclassid AS class, needs.refobjid AS id
+        FROM pg_rewrite AS rule JOIN pg_depend AS needs ON needs.classid = 'pg_rewrite'::regclass AND needs.objid = rule.oid
+        WHERE rule.ev_class = to_regclass($1)
+        UNION SELECT needs.refclassid, needs.refobjid
+        FROM called JOIN pg_depend AS needs ON needs.classid = called.class AND needs.objid = called.id
+        WHERE called.class = 'pg_operator'::regclass
+           OR called.class = 'pg_proc'::regclass AND called.id IN (SELECT oid FROM pg_proc WHERE prokind = 'a')
+    )
+    SELECT called.id::regprocedure::text FROM called JOIN pg_proc AS function ON function.oid = called.id
+    WHERE called.class = 'pg_proc'::regclass AND function.provolatile = 'v' ORDER BY 1 LIMIT 1
+"""
+
+
+def _nothing_volatile(session: Session, query: exp.Query) -> None:
+    """Refuse a query that calls a volatile function in any disguise: as an operator, as a column, by a cast.
+
+    The server itself says what a query calls, once it is a view; the view is taken back at once.
+
+    Raises:
+        SpecError: the query calls one.
+        DatabaseFailed: the right TEMPORARY is missing.
+    """
+    if session.value("SELECT current_setting('transaction_read_only')") == "off":
+        found = _volatile(session, query)
+    else:  # not even a temporary view can be made here; what others committed is seen from beside as well
+        with session.connection.engine.connect() as connection:
+            beside = Session(connection)
+            beside.execute("SET TRANSACTION READ WRITE")
+            found = _volatile(beside, query)
+            beside.rollback()
+    if found:
+        raise SpecError(
+            f"A query calls only functions that give the same answer every time; it calls {found}.",
+            why="That function is declared VOLATILE.",
+            todo="Take it out of the query, or declare it STABLE or IMMUTABLE if it is.",
+        )
+
+
+def _volatile(session: Session, query: exp.Query) -> str | None:
+    name = quote(f"recon_query_{secrets.token_hex(4)}")
+    records = exp.Subquery(this=query.copy(), alias=exp.TableAlias(this=identifier("query")))
+    # Around the query, so that its columns may share a name or have none.
+    view = exp.Select(expressions=[exp.alias_(exp.Literal.number(1), "one")]).from_(records).sql(DIALECT)
+    try:
+        with session.driver.transaction(force_rollback=True):
+            session.execute(f"CREATE TEMPORARY VIEW {name} AS {view}")
+            return session.value(_VOLATILE, f"pg_temp.{name}")
+    except pg_errors.InsufficientPrivilege as error:
+        if "temporary" not in (error.diag.message_primary or ""):
+            raise
+        raise DatabaseFailed(
+            "The query of a side cannot be checked.",
+            why="recon makes a temporary view of it, which needs the right TEMPORARY on this database.",
+            todo="Ask its owner for GRANT TEMPORARY ON DATABASE.",
+        ) from error
+
+
 def described(session: Session, query: exp.Query, side: Side = "t") -> Relation:
     """A query as a relation: its columns and types as the server describes them."""
     cursor = session.execute(exp.Select(expressions=[exp.Star()]).from_(
-        exp.Subquery(this=query.copy(), alias=exp.TableAlias(this=expressions.identifier("described")))
+        exp.Subquery(this=query.copy(), alias=exp.TableAlias(this=identifier("described")))
     ).limit(0).sql(DIALECT))  # fmt: skip
     description = cursor.description or []
     types = type_names(session, [column.type_code for column in description])
@@ -134,13 +265,22 @@ def described(session: Session, query: exp.Query, side: Side = "t") -> Relation:
 
 
 def type_names(session: Session, oids: Sequence[int]) -> dict[int, tuple[str, str]]:
-    """Type name and SQL name by oid."""
-    return {oid: (name, sql) for oid, name, sql in session.rows(_TYPE_NAMES, list(set(oids)))}
+    """Type name (of a domain the type below it) and SQL name under any search path, by oid."""
+    bases = _bases(session, oids)
+    with _full_names(session):
+        return {oid: (bases[oid], sql) for oid, sql in session.rows(_TYPE_NAMES, list(set(oids)))}
 
 
 def is_unique(session: Session, relation: Relation, keys: Sequence[str]) -> bool:
     """Whether an index proves that no two records share these columns (NULLs aside)."""
     return relation.oid is not None and bool(session.value(_UNIQUE, relation.oid, list(keys)))
+
+
+def unwritable(session: Session, relation: Relation, names: Sequence[str]) -> list[str]:
+    """Those of the named columns that PostgreSQL alone fills: generated ones, and GENERATED ALWAYS AS IDENTITY."""
+    if relation.oid is None:
+        return []
+    return [row[0] for row in session.rows(_UNWRITABLE, relation.oid, list(names))]
 
 
 def identity(session: Session) -> dict[str, str]:
@@ -152,22 +292,37 @@ def identity(session: Session) -> dict[str, str]:
 
 
 _FINGERPRINT = """
-    SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull::text
-        || ' ' || attgenerated::text
+    SELECT 'table ' || relkind::text || ' ' || relrowsecurity::text || ' ' || relforcerowsecurity::text
+        || coalesce(' ' || pg_get_partkeydef(oid), '') || coalesce(' ' || pg_get_expr(relpartbound, oid), '')
+    FROM pg_class WHERE oid = $1::oid
+    UNION ALL SELECT 'column ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull::text
+        || ' ' || attgenerated::text || ' ' || attidentity::text
     FROM pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped
+    UNION ALL SELECT 'default ' || attname || ' ' || pg_get_expr(adbin, adrelid)
+    FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE adrelid = $1::oid
     UNION ALL SELECT 'constraint ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::oid
     UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = $1::oid
-    UNION ALL SELECT 'trigger ' || pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = $1::oid AND NOT tgisinternal
-    UNION ALL SELECT 'rule ' || pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = $1::oid
+    UNION ALL SELECT 'trigger ' || tgenabled::text || ' ' || pg_get_triggerdef(oid)
+    FROM pg_trigger WHERE tgrelid = $1::oid AND NOT tgisinternal
+    UNION ALL SELECT 'rule ' || ev_enabled::text || ' ' || pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = $1::oid
+    UNION ALL SELECT 'policy ' || quote_ident(polname) || ' ' || polcmd::text || ' ' || polpermissive::text
+        || ' for ' || ARRAY(SELECT role::regrole::text FROM unnest(polroles) AS role ORDER BY 1)::text
+        || ' using ' || coalesce(pg_get_expr(polqual, polrelid), '')
+        || ' check ' || coalesce(pg_get_expr(polwithcheck, polrelid), '')
+    FROM pg_policy WHERE polrelid = $1::oid
+    UNION ALL SELECT 'child ' || inhrelid::regclass::text || ' ' || coalesce(pg_get_expr(relpartbound, inhrelid), '')
+    FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = $1::oid
+    UNION ALL SELECT 'parent ' || inhparent::regclass::text FROM pg_inherits WHERE inhrelid = $1::oid
     ORDER BY 1
 """
 
 
 def fingerprint(session: Session, relation: Relation) -> str:
-    """sha256 over a table's columns, constraints, indexes, triggers and rules: what a reviewer relied on."""
-    # The definitions leave out what the search path makes plain, so it is the same one for every fingerprint.
-    path = session.value("SELECT current_setting('search_path')")
-    session.execute("SELECT set_config('search_path', 'pg_catalog', true)")
-    lines = sorted(row[0] for row in session.rows(_FINGERPRINT, relation.oid))
-    session.execute("SELECT set_config('search_path', $1, true)", path)
+    """sha256 over all that decides how a table takes a write: what a reviewer relied on.
+
+    That is its kind, columns and defaults, constraints, indexes, triggers and rules (and whether they are
+    switched on), row security with its policies, and the tables it inherits from or is divided into.
+    """
+    with _full_names(session):
+        lines = sorted(row[0] for row in session.rows(_FINGERPRINT, relation.oid))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -7,12 +7,14 @@ import secrets
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+import sqlalchemy.exc as sa_exc
+from psycopg import errors as pg_errors
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlglot import exp
 
-from recon import expressions
 from recon.database.connect import Database, Session
 from recon.errors import DatabaseFailed
+from recon.names import identifier
 
 SCHEMA = "recon"
 SCHEMA_VERSION = 1
@@ -113,21 +115,37 @@ def ensure(database: Database) -> None:
     """Create what is missing; does nothing more than one look where all is there.
 
     Raises:
-        DatabaseFailed: schema `recon` was made by a newer version.
+        DatabaseFailed: schema `recon` was made by a newer version, or a right is missing.
     """
     with database.session() as session:
-        version = _version(session)
-        if version is None:
-            session.execute("SELECT pg_advisory_xact_lock($1::int, 0)", LOCK_SPACE)
-            session.execute("CREATE SCHEMA IF NOT EXISTS recon")
-            metadata.create_all(session.connection)
-            if _version(session) is None:
-                session.connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
-        elif version > SCHEMA_VERSION:
+        try:
+            _ensure(session)
+        except (pg_errors.InsufficientPrivilege, sa_exc.ProgrammingError) as error:
+            if not isinstance(getattr(error, "orig", error), pg_errors.InsufficientPrivilege):
+                raise
             raise DatabaseFailed(
-                f"This database's schema recon has version {version}; this recon knows {SCHEMA_VERSION}.",
-                todo="Upgrade recon.",
-            )
+                "This database user may not keep recon's own tables.",
+                why="recon keeps them in schema recon. It needs the right CREATE on the database once, or an owner "
+                "who creates that schema, and from then on all rights on schema recon and its tables.",
+                todo="Ask the database's owner for these rights, or connect as a user who has them.",
+            ) from error
+
+
+def _ensure(session: Session) -> None:
+    version = _version(session)
+    if version is None:
+        session.execute("SELECT pg_advisory_xact_lock($1::int, 0)", LOCK_SPACE)
+        # Not IF NOT EXISTS, which asks for the right even where the schema is there.
+        if session.value("SELECT to_regnamespace('recon')::text") is None:
+            session.execute("CREATE SCHEMA recon")
+        metadata.create_all(session.connection)
+        if _version(session) is None:
+            session.connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
+    elif version > SCHEMA_VERSION:
+        raise DatabaseFailed(
+            f"This database's schema recon has version {version}; this recon knows {SCHEMA_VERSION}.",
+            todo="Upgrade recon.",
+        )
 
 
 def _version(session: Session) -> int | None:
@@ -144,4 +162,4 @@ def new_id(prefix: str = "") -> str:
 
 def own(kind: str, identity: str) -> exp.Table:
     """The table of one run or plan, such as recon.decisions_20261121_081503_9f3a."""
-    return exp.Table(this=expressions.identifier(f"{kind}_{identity}"), db=expressions.identifier(SCHEMA))
+    return exp.Table(this=identifier(f"{kind}_{identity}"), db=identifier(SCHEMA))

@@ -14,7 +14,8 @@ from recon.database import relations
 from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import SchemaMismatch, SpecError
-from recon.expressions import DIALECT, TEXT_TYPES, Expression, Side
+from recon.expressions import TEXT_TYPES, Expression, Side
+from recon.names import DIALECT, column
 from recon.spec import Pass, Reconciliation
 
 _INTEGERS = frozenset({"int2", "int4", "int8"})
@@ -78,15 +79,15 @@ class Bound:
 
     @property
     def target_keys(self) -> list[exp.Column]:
-        return [expressions.column("t", name) for name in self.spec.target.keys]
+        return [column("t", name) for name in self.spec.target.keys]
 
     @property
     def source_keys(self) -> list[exp.Column]:
-        return [expressions.column("s", name) for name in self.spec.source.keys]
+        return [column("s", name) for name in self.spec.source.keys]
 
     @property
     def link(self) -> exp.Column | None:
-        return expressions.column("t", self.spec.link.column) if self.spec.link else None
+        return column("t", self.spec.link.column) if self.spec.link else None
 
     def resolve(self, expression: Expression) -> exp.Expr:
         """An expression of this spec with its columns resolved; `t` and `s` are the aliases."""
@@ -228,9 +229,11 @@ def _check_types(session: Session, bound: Bound) -> Bound:
     passes: list[BoundPass] = []
     position = 0
     for rule in bound.passes:
+        texts: list[bool] = []
         for text in rule.target_names:
             left, right = types[position], types[position + 1]
             position += 2
+            texts.append(left in TEXT_TYPES)
             if left in _UNCOMPARABLE or right in _UNCOMPARABLE:
                 raise SchemaMismatch(f"Pass {rule.name}, on {text}: values of type {left} cannot be compared.")
             if _family(left) != _family(right):
@@ -240,7 +243,19 @@ def _check_types(session: Session, bound: Bound) -> Bound:
                     todo="Add `compare_as: text` to the pass, or cast one side in the expression.",
                 )
         kinds = types[position : position + len(rule.prefer)]
-        passes.append(replace(rule, prefer=tuple(map(_by_bytes, rule.prefer, kinds))))
+        # Text is compared and ordered by bytes, so that every server gives the same answer, and columns of
+        # different collations can be compared at all.
+        passes.append(
+            replace(
+                rule,
+                targets=_by_bytes(rule.targets, texts),
+                sources=_by_bytes(rule.sources, texts),
+                prefer=tuple(
+                    replace(term, tree=expressions.collate(term.tree)) if kind in TEXT_TYPES else term
+                    for term, kind in zip(rule.prefer, kinds, strict=True)
+                ),
+            )
+        )
         position += len(rule.prefer) + len(rule.when_target) + len(rule.when_source) + len(rule.when_both)
     for (place, tree), kind in by_place:
         if kind != "bool" and (place.endswith((" when", "where")) or place.startswith("expect")):
@@ -250,9 +265,8 @@ def _check_types(session: Session, bound: Bound) -> Bound:
     return replace(bound, passes=tuple(passes))
 
 
-def _by_bytes(term: Term, kind: str) -> Term:
-    """Text is ordered by bytes, so that every server prefers the same candidate."""
-    return replace(term, tree=expressions.collate(term.tree)) if kind in TEXT_TYPES else term
+def _by_bytes(trees: Sequence[exp.Expr], texts: Sequence[bool]) -> tuple[exp.Expr, ...]:
+    return tuple(expressions.collate(tree) if text else tree for tree, text in zip(trees, texts, strict=True))
 
 
 def _check_link(bound: Bound) -> None:

@@ -11,17 +11,19 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
+import psycopg
+from psycopg import errors as pg_errors
 from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import NotFound, UsageError
-from recon.expressions import DIALECT, column
 from recon.matching import statements
 from recon.matching.bind import Bound, BoundPass, bind
 from recon.matching.pairs import labels
 from recon.matching.statements import key_names
+from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 
 SHOWN_CANDIDATES = 5  # side by side on one screen; the count says how many there are
@@ -66,6 +68,7 @@ def explain(session: Session, bound: Bound, key: str) -> Explanation:
         UsageError: the key cannot be read as one of the target's keys.
     """
     parts = _key_parts(bound, key)
+    _readable(session, bound, key, parts)
     shown = [text for text in bound.spec.show if expressions.parse(text, "t").sides() <= {"t"}]
     record = (
         exp.Select(
@@ -100,13 +103,33 @@ def _key_parts(bound: Bound, key: str) -> list[str]:
     return [str(part) for part in parts]
 
 
+def _key_values(bound: Bound) -> list[exp.Expr]:
+    """The parameters, which come as text, cast to the types of the target's key."""
+    return [
+        exp.cast(exp.cast(exp.Parameter(this=exp.Literal.number(number)), "text"), bound.target.type_of(name))
+        for number, name in enumerate(bound.spec.target.keys, start=1)
+    ]
+
+
+def _readable(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> None:
+    """Refuse a key that its type cannot hold. Asked on its own, so that no other error is taken for this one."""
+    query = exp.Select(expressions=_key_values(bound)).sql(DIALECT)
+    try:
+        with session.driver.transaction():  # a savepoint: the session stays usable after an error
+            session.rows(query, *parts)
+    except (psycopg.DataError, pg_errors.CheckViolation, pg_errors.NotNullViolation, UnicodeEncodeError) as error:
+        kinds = [f"{name} is {bound.target.sql_types[name]}" for name in bound.spec.target.keys]
+        raise UsageError(
+            f"{key!r} is not a key of {bound.target.label}.", why=f"There {' and '.join(kinds)}.", todo="Check the key."
+        ) from error
+
+
 def _is_record(bound: Bound) -> list[exp.Expr]:
-    """The target's key equals the parameters, which come as text and are cast to the key's own type."""
-    tests: list[exp.Expr] = []
-    for number, name in enumerate(bound.spec.target.keys, start=1):
-        value = exp.cast(exp.cast(exp.Parameter(this=exp.Literal.number(number)), "text"), bound.target.type_of(name))
-        tests.append(exp.EQ(this=column("t", name), expression=value))
-    return tests
+    """The target's key equals the parameters."""
+    return [
+        exp.EQ(this=column("t", name), expression=value)
+        for name, value in zip(bound.spec.target.keys, _key_values(bound), strict=True)
+    ]
 
 
 def _shown(bound: Bound, texts: Sequence[str]) -> list[exp.Expr]:

@@ -12,9 +12,10 @@ from sqlglot import exp
 from recon import expressions
 from recon.database import tables
 from recon.database.connect import Session
-from recon.expressions import DIALECT, Expression, column, identifier
+from recon.expressions import Expression
 from recon.matching.bind import Bound
 from recon.matching.statements import key_names
+from recon.names import DIALECT, MAX_IDENTIFIER_BYTES, column, identifier
 
 _KEYS = ("target_key", "source_key")
 FETCH_ROWS = 5_000  # rows held in memory at once while a run is written out
@@ -85,7 +86,7 @@ def labels(texts: Sequence[str]) -> list[str]:
     own = {"outcome", "pass", "confidence", "reason", "interpretation"}
     told = [bare.count(name) == 1 and name not in own and not name.startswith(_KEYS) for name in bare]
     chosen = [name if plain else text for name, plain, text in zip(bare, told, texts, strict=True)]
-    return [name.encode()[: expressions.MAX_IDENTIFIER_BYTES].decode(errors="ignore") for name in chosen]
+    return [name.encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore") for name in chosen]
 
 
 def listed(

@@ -14,11 +14,11 @@ from sqlglot import exp
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, ReconError, SchemaMismatch, UsageError, did_you_mean
-from recon.expressions import DIALECT, column
 from recon.matching import statements
 from recon.matching.bind import Bound, bind
 from recon.matching.coverage import coverage
 from recon.matching.statements import Filter
+from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 
 KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
@@ -55,7 +55,8 @@ class Run:
 
     @property
     def coverage(self) -> float | None:
-        return coverage(self.outcomes)
+        """The share that is reconciled; None for a limited run, which did not look at everything."""
+        return None if self.limited else coverage(self.outcomes)
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `recon match --json`."""
@@ -298,4 +299,4 @@ def history(database: Database, reconciliation: str | None = None, limit: int = 
         query = query.where(runs.c.reconciliation == reconciliation)
     with database.session(read_only=True) as session:
         rows = session.connection.execute(query).mappings().all()
-    return [{**row, "coverage": coverage(row["outcomes"] or {})} for row in rows]
+    return [{**row, "coverage": None if row["limited"] else coverage(row["outcomes"] or {})} for row in rows]

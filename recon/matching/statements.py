@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from recon.expressions import DIALECT, column, identifier
 from recon.matching.bind import Bound, BoundPass
+from recon.names import DIALECT, column, identifier
 
 # Columns of the decisions, after the keys. What is not matched gets its reason in a second step.
 OUTCOMES = ("linked", "matched", "proposed", "ambiguous", "unmatched", "excluded", "invalid")

@@ -17,13 +17,14 @@ from recon.backfill.plan import Plan
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import UsageError
-from recon.expressions import DIALECT, TEXT_TYPES, column, identifier
+from recon.expressions import TEXT_TYPES
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import Bound, bind
 from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.run import Run
 from recon.matching.statements import key_names
+from recon.names import DIALECT, column, identifier
 from recon.workspace import Workspace
 
 SHOWN_ROWS = 200  # rows of each list; what is left out is counted, and `recon decisions` gives all of them

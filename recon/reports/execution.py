@@ -6,12 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import zmq
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.paths import jupyter_path
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
+from traitlets import default
 from traitlets.config import Config
 
 ENGINE = "recon"
 START_SECONDS = 120  # for a kernel to start on a loaded machine; on an idle one it takes about one
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel that is looked for in Jupyter's folders only: to look in IPython's would make one in the person's home."""
+
+    @default("kernel_spec_manager")
+    def _where_kernels_are(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=jupyter_path("kernels"))
 
 
 class Engine(NBClientEngine):
@@ -36,6 +48,7 @@ class Engine(NBClientEngine):
         client = PapermillNotebookClient(
             nb_man,
             config=Config({"KernelManager": {"transport_encryption": "auto" if zmq.has("curve") else "disabled"}}),
+            kernel_manager_class=Kernel,
             kernel_name=kernel_name,
             startup_timeout=START_SECONDS,
             on_cell_complete=completed,

@@ -18,7 +18,7 @@ from recon import expressions
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import ReconError
-from recon.expressions import DIALECT, Expression, column, identifier
+from recon.expressions import Expression
 from recon.matching import explain, pairs
 from recon.matching import run as runs
 from recon.matching.bind import Bound, BoundPass, bind
@@ -26,6 +26,7 @@ from recon.matching.coverage import RECONCILED
 from recon.matching.explain import Candidate, Explanation, PassExplained
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, key_names
+from recon.names import DIALECT, column, identifier
 from recon.reports.tables import count, percent
 from recon.reports.words import outcome_words, reason_words
 from recon.workspace import Workspace
@@ -97,7 +98,7 @@ class View:
             limits = ", ".join(f"{name} {value}" for name, value in self.run.limited.items())
             parts.append(f"This run looked at a part of the records only: {limits}.")
         if self.run.spec_digest != self.bound.spec.digest:
-            parts.append(f"The spec was changed after this run. Run recon match {self.run.reconciliation} again.")
+            parts.append(f"The spec was changed after this run. Run `recon match {self.run.reconciliation}` again.")
         return " ".join(parts)
 
 

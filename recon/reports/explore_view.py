@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from recon.errors import ReconError
 from recon.matching import run as runs
 from recon.reports.explore import Field, Mark, Step, View, Why
 from recon.reports.tables import count, escape, percent, shown
 from recon.reports.words import outcome_words, reason_words
 
+_CODE = re.compile("`([^`]+)`")
 _RESULTS = {  # icon, word, colour
     "best": ("✓", "match", "good"),
     "tie": ("≈", "tie", "doubt"),
@@ -56,8 +59,17 @@ STYLE = """<style>
 
 def problem_html(problem: ReconError) -> str:
     """An error's three parts: what happened, why, and what to do next."""
-    parts = [f"<strong>{escape(problem.what)}</strong>", escape(problem.why), escape(problem.todo)]
+    parts = [f"<strong>{prose(problem.what)}</strong>", prose(problem.why), prose(problem.todo)]
     return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part)
+
+
+def prose(text: str) -> str:
+    """A sentence as HTML; what stands between backticks is code.
+
+    >>> prose("Run `recon match <name>` first.")
+    'Run <code>recon match &lt;name&gt;</code> first.'
+    """
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def counts_html(view: View) -> str:

@@ -59,6 +59,8 @@ def report(
     # Reading in the converter takes a second, which fits into the time in which the kernel works.
     reading_in = Thread(target=_read_in_converter, daemon=True)
     reading_in.start()
+    ipython = workspace.folder.resolve() / "ipython"
+    ipython.mkdir(parents=True, exist_ok=True)
     notebook = run_notebook(
         source,
         output,
@@ -69,7 +71,8 @@ def report(
             "demo": database.demo,
             "checks": json.dumps(checks, default=str) if checks else "",
         },
-        {"RECON_DATABASE_URL": database.url},
+        # IPython makes a profile folder, by default in the person's home.
+        {"RECON_DATABASE_URL": database.url, "IPYTHONDIR": str(ipython)},
         progress,
     )
     reading_in.join()

@@ -13,7 +13,11 @@ WITH "changed" AS (
     AND "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."before_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."before_3"
-    AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "staged"."before_4"
+    AND (
+      CAST("target"."lease_rent_amount" AS TEXT)
+    ) COLLATE "C" IS NOT DISTINCT FROM (
+      CAST("staged"."before_4" AS TEXT)
+    ) COLLATE "C"
     AND "target"."category" = 'rent'
     AND SHA256(
       CONVERT_TO(

@@ -5,13 +5,13 @@ WITH "best_1" AS (
     "ranked"."equals"
   FROM (
     SELECT
-      "s"."payprop_id" AS "key_1",
+      "s"."payprop_id" COLLATE "C" AS "key_1",
       "s"."id" AS "source_key",
-      ROW_NUMBER() OVER (PARTITION BY "s"."payprop_id") AS "position",
-      COUNT(*) OVER (PARTITION BY "s"."payprop_id") AS "equals"
+      ROW_NUMBER() OVER (PARTITION BY "s"."payprop_id" COLLATE "C") AS "position",
+      COUNT(*) OVER (PARTITION BY "s"."payprop_id" COLLATE "C") AS "equals"
     FROM "public"."invoices" AS "s"
     WHERE
-      NOT "s"."payprop_id" IS NULL
+      NOT "s"."payprop_id" COLLATE "C" IS NULL
   ) AS "ranked"
   WHERE
     "ranked"."position" = 1
@@ -113,7 +113,7 @@ WITH "best_1" AS (
     "best_4"."source_key" AS "source_key_of_4"
   FROM "public"."historical_transactions" AS "t"
   LEFT JOIN "best_1"
-    ON "t"."payprop_invoice_id" = "best_1"."key_1"
+    ON "t"."payprop_invoice_id" COLLATE "C" = "best_1"."key_1"
   LEFT JOIN "best_2"
     ON "t"."property_id" = "best_2"."key_1" AND "t"."customer_id" = "best_2"."key_2"
   LEFT JOIN "best_3"

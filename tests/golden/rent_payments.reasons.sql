@@ -1,12 +1,12 @@
 WITH "known_1" AS (
   SELECT
-    "s"."payprop_id" AS "key_1",
+    "s"."payprop_id" COLLATE "C" AS "key_1",
     BOOL_OR(TRUE) AS "holds"
   FROM "public"."invoices" AS "s"
   WHERE
-    NOT "s"."payprop_id" IS NULL
+    NOT "s"."payprop_id" COLLATE "C" IS NULL
   GROUP BY
-    "s"."payprop_id"
+    "s"."payprop_id" COLLATE "C"
 ), "known_2" AS (
   SELECT
     "s"."property_id" AS "key_1",
@@ -40,7 +40,7 @@ WITH "known_1" AS (
   SELECT
     "decision"."target_key",
     CASE
-      WHEN "t"."payprop_invoice_id" IS NULL
+      WHEN "t"."payprop_invoice_id" COLLATE "C" IS NULL
       THEN 4
       WHEN "known_1"."key_1" IS NULL
       THEN 3
@@ -71,7 +71,7 @@ WITH "known_1" AS (
   JOIN "public"."historical_transactions" AS "t"
     ON "t"."id" = "decision"."target_key"
   LEFT JOIN "known_1"
-    ON "t"."payprop_invoice_id" = "known_1"."key_1"
+    ON "t"."payprop_invoice_id" COLLATE "C" = "known_1"."key_1"
   LEFT JOIN "known_2"
     ON "t"."property_id" = "known_2"."key_1" AND "t"."customer_id" = "known_2"."key_2"
   LEFT JOIN "known_3"

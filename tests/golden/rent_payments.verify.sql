@@ -14,7 +14,11 @@ FROM (
         "target"."invoice_id" IS NOT DISTINCT FROM "staged"."after_1"
         AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."after_2"
         AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."after_3"
-        AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "staged"."after_4"
+        AND (
+          CAST("target"."lease_rent_amount" AS TEXT)
+        ) COLLATE "C" IS NOT DISTINCT FROM (
+          CAST("staged"."after_4" AS TEXT)
+        ) COLLATE "C"
       )
       THEN 'the row holds another value'
       WHEN "s"."id" IS NULL

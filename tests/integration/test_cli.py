@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from recon import workflow
 from recon.database import embedded
 from recon.database.connect import Database
+from recon.errors import Locked
 from recon.workspace import Workspace
-from tests.support import Ended, execute, load_rent_sample, recon, rows
+from tests.support import RENT, ROOT, Ended, execute, load_rent_sample, recon, rows
 
 pytestmark = pytest.mark.one_engine
 
@@ -35,9 +40,6 @@ def test_help_answers_at_once_and_names_every_command() -> None:
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
-    import subprocess
-    import sys
-
     script = "import sys, recon.cli; print([m for m in ('sqlalchemy','sqlglot','pandas','plotly','psycopg','great_expectations','papermill','marimo','pydantic') if m in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
@@ -84,7 +86,8 @@ def test_the_whole_path_by_commands_with_their_exit_codes(database: Database, ho
     verified = run("verify", plan, "--json")
     assert (verified.code, verified.json["state"]) == (0, "verified")
     assert run("plans", "--json").json["plans"][0]["state"] == "verified"
-    assert run("plan", "rent_payments", "--json").code == 0
+    stale = run("plan", "rent_payments", "--json")  # the run's decisions are carried out, so they no longer hold
+    assert (stale.code, stale.json["error"]) == (4, "Stale")
     assert run("revert", plan, "--execute", "--json").json["restored"] == 10
     assert rows(database, "SELECT * FROM historical_transactions ORDER BY id") == before
     assert len(run("runs", "--json").json["runs"]) == 2
@@ -193,6 +196,14 @@ def test_a_workspace_of_ones_own_works(database: Database, home: Path) -> None:
     assert (ended.code, ended.json["outcomes"]) == (3, {"matched": 1, "unmatched": 1})
 
 
+def test_init_takes_its_folder_either_way_and_quotes_it(tmp_path: Path) -> None:
+    folder = tmp_path / "my books"
+    assert f"--workspace '{folder}'" in recon("init", "--workspace", str(folder)).out
+    assert (folder / "recon.toml").is_file()
+    assert recon("init").code == 2
+    assert recon("init", str(tmp_path / "a"), "--workspace", str(tmp_path / "b")).code == 2
+
+
 def test_init_refuses_a_folder_that_holds_something(home: Path) -> None:
     ended = recon("init", str(home), "--json")
     assert (ended.code, ended.json["error"]) == (2, "AlreadyExists")
@@ -206,3 +217,158 @@ def test_settings_may_stand_in_a_dotenv_file(database: Database, home: Path) -> 
 def test_the_repository_is_a_workspace() -> None:
     root = Path(__file__).parents[2]
     assert set(Workspace.find(root).reconciliations()) == {"rent_payments", "financial_transactions"}
+
+
+# -- usage errors ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["match"], "Missing argument"),
+        (["nope"], "No such command 'nope'"),
+        (["match", "rent_payments", "--frobnicate"], "No such option: --frobnicate"),
+        (["match", "rent_payments", "--limit", "0"], "Invalid value for '--limit'"),
+        (["match", "rent_payments", "--limit", "many"], "Invalid value for '--limit'"),
+        (["reject", "x"], "Missing option '--reason'"),
+        ([], "No such option: --json"),
+        (["list", "\udcff"], "holds bytes that are not UTF-8"),
+    ],
+)
+def test_wrong_usage_is_one_json_document_too(home: Path, arguments: list[str], said: str) -> None:
+    ended = recon(*arguments, "--json", cwd=home)
+    assert ended.code == 2
+    assert ended.json.keys() == {"error", "what", "why", "next"}
+    assert ended.json["error"] == "UsageError"
+    assert said in ended.json["what"]
+    assert said in ended.err
+    assert ended.json["next"]
+
+
+def test_a_setting_that_is_not_utf8_is_named(home: Path) -> None:
+    ended = recon("list", "--json", user="\udcff", cwd=home)
+    assert (ended.code, ended.json["error"]) == (2, "UsageError")
+    assert "holds bytes that are not UTF-8" in ended.json["what"]
+
+
+def test_recon_alone_gives_its_help() -> None:
+    ended = recon()
+    assert ended.code == 2
+    assert "Usage: recon" in ended.out
+    assert recon("--help").code == 0
+    assert recon("--version").code == 0
+
+
+def test_outside_of_a_workspace_only_what_needs_none_works(tmp_path: Path) -> None:
+    for command in (["runs"], ["plans"], ["match", "rent_payments"], ["database", "url"], ["notebook", "explore"]):
+        ended = recon(*command, "--json", cwd=tmp_path)
+        assert (ended.code, ended.json["error"]) == (2, "UsageError")
+        assert ended.json["what"] == "There is no workspace here."
+        assert "recon init DIR" in ended.json["next"]
+    assert recon("list", cwd=tmp_path).code == 0
+    assert recon("schema", "--json", cwd=tmp_path).json["title"] == "Reconciliation"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_reconciliation_has_no_history(database: Database, home: Path) -> None:
+    for command in ("plans", "runs"):
+        assert recon(command, "rent_payments", url=database.url, cwd=home).code == 0
+        ended = recon(command, "rent_paymnts", "--json", url=database.url, cwd=home)
+        assert (ended.code, ended.json["error"]) == (2, "NotFound")
+        assert 'Did you mean "rent_payments"' in ended.json["why"]
+
+
+def test_load_offers_sample_data_only_where_there_is_some(home: Path) -> None:
+    own = "name: {}\ntarget: {{table: a, key: id}}\nsource: {{table: b, key: id}}\npasses: [{{name: id, on: [id]}}]\n"
+    (home / "reconciliations" / "mine.yaml").write_text(own.format("mine"))
+    shipped, mine = (recon("load", name, "--json", cwd=home).json for name in ("rent_payments", "mine"))
+    assert "There is nothing to load" in shipped["what"]
+    assert "--sample" in shipped["next"]
+    assert "There is nothing to load" in mine["what"]
+    assert "--sample" not in mine["next"]
+
+
+# -- what people see -------------------------------------------------------------------------------------
+
+
+def test_screens_say_what_they_leave_out_and_what_comes_next(database: Database, home: Path) -> None:
+    load_rent_sample(database)
+
+    def run(*arguments: str, user: str = "ann") -> Ended:
+        return recon(*arguments, url=database.url, user=user, cwd=home)
+
+    limited = run("match", "rent_payments", "--limit", "3").out
+    assert "Limited run" in limited
+    assert "%" not in limited
+    assert run("match", "rent_payments").code == 0
+    assert "125 records are linked already and not listed; --format csv gives all" in run("decisions", RENT).out
+    plan = run("plan", RENT, "--json").json["plan"]
+    waiting = run("apply", plan).out
+    assert "it waits for a reviewer" in waiting
+    assert "--execute" not in waiting
+    assert max(map(len, waiting.splitlines())) <= 140
+    assert run("approve", plan, user="bob").code == 0
+    assert f"To write: recon apply {plan} --execute" in run("apply", plan).out
+    assert run("apply", plan, "--execute").code == 0
+    verified = run("verify", plan)
+    assert verified.code == 0
+    assert f"Plan {plan} is verified: its own changes are all there and right." in verified.out
+    assert "fell short" not in verified.out
+
+
+def test_a_notebook_takes_the_place_of_the_command(home: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "$$ $PWD $RECON_WORKSPACE $RECON_RECONCILIATION $2"\nexit 7\n')
+    python.chmod(0o755)
+    script = f"import sys; sys.executable = {str(python)!r}; from recon.cli import main; main()"
+    command = [sys.executable, "-c", script, "notebook", "explore", "rent_payments", "--workspace", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        said, _ = process.communicate(timeout=60)
+    assert said.split() == [str(process.pid), str(home), str(home), "rent_payments", "marimo"]
+    assert process.returncode == 7
+
+
+# -- demo and samples ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("system", "code"), [("rent_payments", 0), ("financial_transactions", 3)])
+def test_a_demo_ends_by_what_remains(tmp_path: Path, system: str, code: int) -> None:
+    try:
+        ended = recon("demo", system, "--json", "--workspace", str(tmp_path))
+        assert ended.code == code
+        assert ended.json["verified"]
+        assert (ended.json["linked_after"] == ended.json["total"]) == (code == 0)
+        if code:
+            assert recon("demo", system, "--workspace", str(tmp_path)).code == code
+    finally:
+        embedded.discard(tmp_path / ".recon")
+
+
+def test_a_second_demo_in_the_same_workspace_is_refused(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    workspace = Workspace(tmp_path)
+    refused: list[Ended] = []
+
+    def tell(step: str, result: Any) -> None:
+        refused.append(recon("demo", "--json", "--workspace", str(tmp_path)))
+        raise Enough
+
+    try:
+        for _ in range(2):  # the lock of a demo that ended is gone, however it ended
+            with pytest.raises(Enough):
+                workflow.demo(workspace, "rent_payments", tell)
+        assert [(ended.code, ended.json["error"]) for ended in refused] == [(Locked.exit_code, "Locked")] * 2
+        assert refused[0].json["what"] == "Another demo is running in this workspace."
+    finally:
+        embedded.discard(workspace.folder)
+
+
+def test_sample_tables_come_from_the_shipped_script_only(database: Database, workspace: Workspace) -> None:
+    own = workspace.root / "sql" / "schema"
+    own.mkdir(parents=True)
+    for shipped in (ROOT / "sql" / "schema").glob("*.sql"):
+        (own / shipped.name).write_text("CREATE TABLE strange (id int);")
+    assert workflow.load_sample(database, workspace, RENT)["historical_transactions"] > 0
+    assert rows(database, "SELECT to_regclass('strange')::text") == [(None,)]

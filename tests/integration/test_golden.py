@@ -13,9 +13,9 @@ import pytest
 from recon.backfill import change, scripts
 from recon.database import relations, tables
 from recon.database.connect import Database
-from recon.expressions import DIALECT
 from recon.matching import pairs, statements
 from recon.matching.bind import Bound, bind
+from recon.names import DIALECT
 from tests.support import load_rent_sample, rent_spec, simple_spec
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -13,10 +13,10 @@ from recon.backfill import revert as reverting
 from recon.backfill import sign_off
 from recon.database.connect import Database
 from recon.errors import SchemaMismatch, SpecError
-from recon.expressions import quote
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
+from recon.names import quote
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, rows, simple_spec

@@ -11,10 +11,10 @@ import pytest
 
 from recon.backfill import plan as plans
 from recon.database.connect import Database
-from recon.expressions import DIALECT
 from recon.matching import run as runs
 from recon.matching import statements
 from recon.matching.bind import bind
+from recon.names import DIALECT
 from recon.workspace import Workspace
 from tests.support import execute, simple_spec
 

@@ -151,6 +151,18 @@ def test_the_report_shows_the_ten_links_in_one_file_that_loads_nothing(rent: Dat
 
 
 @pytest.mark.one_engine
+def test_a_report_writes_nothing_to_the_persons_ipython_folder(
+    rent: Database, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    monkeypatch.setenv("IPYTHONDIR", str(own))
+    matched(rent, workspace)
+    report(rent, workspace, RENT)
+    assert not own.exists()
+    assert (workspace.folder / "ipython").is_dir()
+
+
+@pytest.mark.one_engine
 def test_hostile_text_in_a_record_is_shown_and_not_obeyed(rent: Database, workspace: Workspace) -> None:
     execute(rent, f"UPDATE invoices SET lease_reference = '{HOSTILE.replace(chr(39), chr(39) * 2)}' WHERE id = 20")
     matched(rent, workspace)

@@ -68,6 +68,17 @@ def test_every_command_is_in_the_readme() -> None:
     assert not missing
 
 
+def test_every_command_takes_json_and_workspace_as_the_readme_says() -> None:
+    from typer.main import get_command
+
+    from recon.cli import app
+
+    assert "Every command takes `--json`" in (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] (a group, as there are several)
+    for name, command in commands.items():
+        assert {"--json", "--workspace"} <= {option for parameter in command.params for option in parameter.opts}, name
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/decisions.md", "docs/requirements.md"])
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name

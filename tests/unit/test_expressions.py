@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import sqlglot
 
-from recon import expressions
+from recon import names
 from recon.errors import SchemaMismatch, SpecError
 from recon.expressions import Column, parse, parse_prefer, parse_template, resolve
 
@@ -27,7 +28,7 @@ LABELS = {"t": "pay", "s": "lease"}
         ("t.a at time zone 'UTC'", "\"t\".a AT TIME ZONE 'UTC'"),
         ("t.a = 1 /* a comment */ -- and another", '"t".a = 1'),
         ("'back\\slash'", "'back\\slash'"),
-        ("date_trunc('month', t.day)", "DATE_TRUNC('MONTH', \"t\".day)"),
+        ("date_trunc('month', t.day)", "DATE_TRUNC('month', \"t\".day)"),
         ("regexp_replace(t.a, '[^0-9]', '', 'g')", "REGEXP_REPLACE(\"t\".a, '[^0-9]', '', 'g')"),
     ],
 )
@@ -52,8 +53,56 @@ def test_anything_but_one_scalar_is_refused(text: str) -> None:
         parse(text, "t")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "date_part('epoch from now()); update pay set note = 1; commit; select extract(epoch', s.e) > 0",
+        'extract("epoch from now()); update pay set note = 1; commit; select extract(epoch" from s.e) > 0',
+        "date_trunc('month; drop table pay', s.e)",
+        't.a::numeric("1) or (1", 2)',
+        "interval '1-2' year to \"month; x\"",
+        "(s.e::varchar(\"10)) = (select pg_read_file('/etc/passwd')::varchar(10\")) is null",
+        "to_char(t.day, '%Y; drop table pay')",
+    ],
+)
+def test_what_a_unit_a_type_or_a_format_smuggles_in_stays_a_literal_or_is_refused(text: str) -> None:
+    try:
+        printed = parse(text, "t").tree.sql("postgres")
+    except SpecError:
+        return
+    tokens = sqlglot.tokenize(printed, read="postgres")
+    words = {token.text.lower() for token in tokens if token.token_type != sqlglot.TokenType.STRING}
+    assert not words & {"update", "drop", "select", "commit", ";", "now", "pg_read_file"}
+
+
+@pytest.mark.parametrize("text", ["date 'today'", "'now'::timestamp", "timestamptz ' NOW '", "try_cast(t.a as int)"])
+def test_the_present_moment_in_disguise_is_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse(text, "t")
+
+
+@pytest.mark.parametrize("text", ["1=1" + " and 1=1" * 1200, "t.a" + "::bool" * 900, "(" * 3000 + "1" + ")" * 3000])
+def test_an_expression_that_is_too_deep_is_refused_in_a_short_error(text: str) -> None:
+    with pytest.raises(SpecError) as error:
+        parse(text, "t")
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["t.memo between s.memo and s.memo", "(t.memo || '') <= (s.memo || '')", "coalesce(t.memo, '') < lower(s.memo)"],
+)
+def test_text_is_ordered_by_bytes_wherever_it_is_ordered(text: str) -> None:
+    assert 'COLLATE "C"' in resolve(parse(text, "t"), COLUMNS, LABELS).sql("postgres")
+
+
+def test_comments_do_not_hide_where_nulls_go() -> None:
+    for text in ("s.e desc nulls first -- open ones win", "s.e desc nulls first /* open */"):
+        assert parse_prefer(text).nulls_first
+
+
 def test_now_is_allowed_only_where_a_plan_fixes_it() -> None:
-    assert parse("now()", "t", allow_now=True).tree.sql("postgres") == "CURRENT_TIMESTAMP"
+    assert parse("now()", "t", allow_now=True).tree.sql("postgres") == "NOW()"
 
 
 def test_an_unknown_function_gets_the_nearest_allowed_one() -> None:
@@ -108,10 +157,10 @@ def test_templates_take_their_sentence_and_expressions_apart() -> None:
     ],
 )
 def test_table_names_are_split_at_the_one_dot(name: str, parts: tuple[str | None, str]) -> None:
-    assert expressions.split_relation(name) == parts
+    assert names.split_relation(name) == parts
 
 
 @pytest.mark.parametrize("name", ["a.b.c", "a.", ".a", '"a', '"a".b', "x" * 64])
 def test_table_names_that_cannot_be_told_are_refused(name: str) -> None:
     with pytest.raises(SpecError):
-        expressions.split_relation(name)
+        names.split_relation(name)

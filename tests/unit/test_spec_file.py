@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from pathlib import Path
 
@@ -68,6 +69,40 @@ def test_what_is_not_a_spec_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SpecError):
         spec_file.read(path, lambda name: path)
+
+
+def _bomb(first: str, next_one: str) -> str:
+    """Ten levels of nine aliases each, over a good spec: nine to the tenth power values."""
+    levels = [first]
+    for level in range(1, 10):
+        levels.append(next_one.format(level, ", ".join([f"*l{level - 1}"] * 9)))
+    return "\n".join(levels) + "\n" + GOOD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _bomb("x0: &l0 [1, 1, 1, 1, 1, 1, 1, 1, 1]", "x{0}: &l{0} [{1}]"),
+        _bomb("x0: &l0 {a: 1}", "x{0}: &l{0} {{<<: [{1}], k{0}: 1}}"),
+        GOOD + "x: &a [*a]\n",
+        GOOD + "x: &a {b: *a}\n",
+        GOOD + "? [a, b]\n: 1\n",
+        GOOD + "? &a [x]\n: [? *a : 1]\n",
+        GOOD + "x: " + "[" * 500 + "]" * 500 + "\n",
+        GOOD + "x: [" + "1, " * 20_000 + "]\n",
+    ],
+    ids=["lists", "merges", "list of itself", "mapping of itself", "list as key", "alias as key", "deep", "long"],
+)
+def test_a_few_lines_cannot_stand_for_billions_of_values(tmp_path: Path, text: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(SpecError):
+        read(tmp_path, text)
+    assert time.monotonic() - began < 10
+
+
+def test_aliases_as_people_use_them_are_followed(tmp_path: Path) -> None:
+    text = GOOD.replace("{table: lease, key: id}", "{table: lease, key: *key}").replace("key: id", "key: &key id", 1)
+    assert read(tmp_path, text).source.key == "id"
 
 
 def test_windows_newlines_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""Names of tables and columns as SQL: the one function that quotes, and how a table's name is read."""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from recon.errors import SpecError
+
+DIALECT = "postgres"
+MAX_IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names silently (NAMEDATALEN - 1), so we refuse them
+
+
+def identifier(name: str) -> exp.Identifier:
+    """The one function that turns a name into SQL: always quoted, refused where PostgreSQL would change it.
+
+    >>> identifier('order"; drop table x; --').sql("postgres")
+    '"order""; drop table x; --"'
+    """
+    if not name:
+        raise SpecError("A name is empty.", todo="Give the table or column its name.")
+    if "\x00" in name:
+        raise SpecError(f"The name {name!r} holds a NUL character.", why="PostgreSQL has no such names.")
+    if len(name.encode()) > MAX_IDENTIFIER_BYTES:
+        raise SpecError(
+            f'The name "{name}" is {len(name.encode())} bytes long.',
+            why=f"PostgreSQL cuts names after {MAX_IDENTIFIER_BYTES} bytes, so it could mean another one.",
+            todo=f"Use a name of at most {MAX_IDENTIFIER_BYTES} bytes.",
+        )
+    return exp.Identifier(this=name, quoted=True)
+
+
+def quote(name: str) -> str:
+    """A name as quoted SQL text, through `identifier`."""
+    return identifier(name).sql(DIALECT)
+
+
+def split_relation(name: str) -> tuple[str | None, str]:
+    """Schema and table of a name such as `hubspot.companies`; parts that hold dots stand in double quotes.
+
+    >>> split_relation("hubspot.companies"), split_relation('"odd.schema"."odd.table"')
+    (('hubspot', 'companies'), ('odd.schema', 'odd.table'))
+    >>> split_relation('order"; drop table x; --')
+    (None, 'order"; drop table x; --')
+    """
+    if name.startswith('"'):
+        parts = [part.replace('""', '"') for part in re.findall(r'"((?:[^"]|"")*)"', name)]
+        if ".".join(f'"{part.replace(chr(34), chr(34) * 2)}"' for part in parts) != name:
+            raise SpecError(
+                f"Cannot read the table name {name}.",
+                why="A name that starts with a double quote must be quoted part by part.",
+                todo='Write it like "my.schema"."my table", doubling double quotes inside.',
+            )
+    else:
+        parts = name.split(".")
+    if len(parts) > 2 or not all(parts):
+        raise SpecError(
+            f"Cannot read the table name {name}.",
+            why="A table is named by at most a schema and a table, divided by one dot.",
+            todo='Put a part that holds a dot in double quotes: "odd.schema"."odd.table".',
+        )
+    for part in parts:
+        identifier(part)
+    return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
+
+
+def column(table: str, name: str) -> exp.Column:
+    """A quoted column of a quoted table alias."""
+    return exp.Column(this=identifier(name), table=identifier(table))
