@@ -325,7 +325,7 @@ def resolve_name(name: str, known: Mapping[str, str], relation: str, *, quoted: 
     )
 
 
-TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name", "char"})
+TEXT_TYPES = frozenset({"text", "varchar", "bpchar", "name"})
 _ORDERING = (exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Between)
 _GIVES_TEXT = frozenset(
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, LiteralString, cast
@@ -61,9 +61,9 @@ class Session:
         """
         driver = self.driver
         cursor: psycopg.RawCursor[tuple[Any, ...]] = psycopg.RawCursor(driver)
-        # A pipeline speaks the extended protocol also where there are no values; there the server itself takes
-        # one statement only, so a text that was bent into two of them runs neither.
-        with driver.pipeline():
+        # In the extended protocol the server itself takes one statement only, so a text that was bent into two
+        # runs neither. Values bring it with them; without values psycopg speaks it in a pipeline.
+        with driver.pipeline() if not values else nullcontext():
             cursor.execute(cast(LiteralString, sql), values or None)
         return cursor
 

@@ -135,12 +135,12 @@ def test_no_record_at_all_proves_nothing(linked, workspace, spec):
 
 
 def test_examples_are_few_the_count_is_exact_and_rows_stay_in_the_database(database, workspace, monkeypatch):
-    fetched: list[int] = []
+    used: list[Any] = []
     execute = psycopg.Cursor.execute
 
     def recorded(cursor: Any, *arguments: Any, **options: Any) -> Any:
         done = execute(cursor, *arguments, **options)
-        fetched.append(cursor.rowcount)
+        used.append(cursor)
         return done
 
     run(
@@ -151,7 +151,7 @@ def test_examples_are_few_the_count_is_exact_and_rows_stay_in_the_database(datab
     )
     monkeypatch.setattr(psycopg.Cursor, "execute", recorded)
     result = check(database, workspace, small(target={"table": "t", "key": ["a", "b"]}))
-    assert max(fetched) == 20
+    assert max(cursor.rowcount for cursor in used) == 20
     coverage = item(result, "coverage")
     assert coverage.unexpected == 500
     assert coverage.examples == tuple(f'["x", {number}]' for number in range(1, 21))
