@@ -57,7 +57,7 @@ def open_database(workspace: Workspace, url: str | None = None, demo: bool = Fal
     return Database(embedded.start(workspace.folder, EMBEDDED_DATABASE), embedded=True)
 
 
-def load_sample(database: Database, workspace: Workspace, name: str) -> dict[str, int]:
+def load_sample(database: Database, name: str) -> dict[str, int]:
     """Create the sample tables of a shipped reconciliation; returns rows by table.
 
     The script is always the shipped one: a workspace that came from somewhere else must not run its own.
@@ -198,7 +198,7 @@ def _demo(workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, A
     name = spec.name
     _forget_demos(workspace)
     database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
-    tell("load", load_sample(database, workspace, name))
+    tell("load", load_sample(database, name))
     before = _linked(database, spec)
     run = runs.match(database, spec, DEMO_ANALYST)
     tell("match", run)

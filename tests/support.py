@@ -20,7 +20,7 @@ RENT = "rent_payments"
 
 
 def load_rent_sample(database: Database) -> None:
-    workflow.load_sample(database, Workspace(ROOT), RENT)
+    workflow.load_sample(database, RENT)
 
 
 def rent_spec() -> Reconciliation:

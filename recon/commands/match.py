@@ -49,7 +49,7 @@ def load(
             why="`recon match` reads them where they are.",
             todo=f"{offer}Where they are missing, name another database with --database.",
         )
-    counts = workflow.load_sample(open_database(place, database), place, name)
+    counts = workflow.load_sample(open_database(place, database), name)
     answer(
         {"reconciliation": name, "tables": counts},
         as_json,

@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from recon.backfill import plan as plans
@@ -56,9 +55,6 @@ def report(
         plans.load(database, workspace, plan)
     source = workspace.file("notebooks", NOTEBOOK)
     output = _claim(workspace.reports, name)
-    # Reading in the converter takes a second, which fits into the time in which the kernel works.
-    reading_in = Thread(target=_read_in_converter, daemon=True)
-    reading_in.start()
     ipython = workspace.folder.resolve() / "ipython"
     ipython.mkdir(parents=True, exist_ok=True)
     notebook = run_notebook(
@@ -75,7 +71,6 @@ def report(
         {"RECON_DATABASE_URL": database.url, "IPYTHONDIR": str(ipython)},
         progress,
     )
-    reading_in.join()
     return _write_page(notebook, output.with_suffix(".html"), f"{title}: reconciliation report")
 
 
@@ -178,10 +173,6 @@ def _claim(folder: Path, name: str) -> Path:
             number += 1
         else:
             return path
-
-
-def _read_in_converter() -> None:
-    from recon.reports import offline  # noqa: F401  # pyright: ignore[reportUnusedImport] (read in for later)
 
 
 def _write_page(notebook: NotebookNode, path: Path, title: str) -> Path:
