@@ -334,7 +334,7 @@ def reproduce(data: ReportData) -> Html:
     commands = [f"recon match {data.reconciliation}", f"recon report {data.reconciliation}"]
     if plan:
         facts |= {"plan (sha256)": plan.digest, "plan made with": str(plan.document.get("tool", NOTHING))}
-        commands = [f"recon review {plan.plan}", f"recon verify {plan.plan}", *commands]
+        commands = [f"recon verify {plan.plan}", f"recon report {data.reconciliation} --plan {plan.plan}"]
     lines = "\n".join(commands)
     return Html(_facts(facts) + f"<pre>{escape(lines)}</pre>")
 

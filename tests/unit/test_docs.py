@@ -79,6 +79,14 @@ def test_every_command_takes_json_and_workspace_as_the_readme_says() -> None:
         assert {"--json", "--workspace"} <= {option for parameter in command.params for option in parameter.opts}, name
 
 
+def test_every_command_that_a_message_names_exists() -> None:
+    listed = set(re.findall(r"^│ (\w+) ", recon("--help").out, re.MULTILINE))
+    for path in [*(ROOT / "recon").rglob("*.py"), *(ROOT / "notebooks").glob("*.*"), ROOT / "README.md"]:
+        # In messages a command stands between backticks.
+        for command in re.findall(r"`recon ([a-z]+)", path.read_text(encoding="utf-8")):
+            assert command in listed, f"{path.name} names `recon {command}`, which does not exist"
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/decisions.md", "docs/requirements.md"])
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name

@@ -1,7 +1,7 @@
 -- One batch: guarded update and ledger in one statement.
 WITH "changed" AS (
   UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "staged"."after_1", "lease_start_date" = "staged"."after_2", "lease_end_date" = "staged"."after_3", "lease_rent_amount" = "staged"."after_4"
-  FROM "recon"."staged_rent_payments_20261121_091333_21ff" AS "staged"
+  FROM "recon"."staged_rent_payments_20261121_101217_4f19" AS "staged"
     JOIN "public"."invoices" AS "s"
       ON "s"."id" = "staged"."source_key"
   WHERE
@@ -13,7 +13,11 @@ WITH "changed" AS (
     AND "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."before_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."before_3"
-    AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "staged"."before_4"
+    AND (
+      CAST("target"."lease_rent_amount" AS TEXT)
+    ) COLLATE "C" IS NOT DISTINCT FROM (
+      CAST("staged"."before_4" AS TEXT)
+    ) COLLATE "C"
     AND "target"."category" = 'rent'
     AND SHA256(
       CONVERT_TO(
@@ -43,7 +47,7 @@ WITH "changed" AS (
     ) = "staged"."source_digest"
   RETURNING "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
 )
-INSERT INTO "recon"."ledger_rent_payments_20261121_091333_21ff" (
+INSERT INTO "recon"."ledger_rent_payments_20261121_101217_4f19" (
   "target_key",
   "before_1",
   "after_1",

@@ -1,7 +1,7 @@
 -- One batch: only where a row still holds what was written.
 WITH "reverted" AS (
   UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "ledger"."before_1", "lease_start_date" = "ledger"."before_2", "lease_end_date" = "ledger"."before_3", "lease_rent_amount" = "ledger"."before_4"
-  FROM "recon"."ledger_rent_payments_20261121_091333_21ff" AS "ledger"
+  FROM "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger"
   WHERE
     "target"."id" = "ledger"."target_key"
     AND "ledger"."target_key" >= CAST($1 AS INT)
@@ -11,11 +11,23 @@ WITH "reverted" AS (
     AND "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."after_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."after_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."after_3"
-    AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "ledger"."after_4"
+    AND (
+      CAST("target"."lease_rent_amount" AS TEXT)
+    ) COLLATE "C" IS NOT DISTINCT FROM (
+      CAST("ledger"."after_4" AS TEXT)
+    ) COLLATE "C"
     AND "ledger"."reverted_at" IS NULL
-  RETURNING "ledger"."target_key"
+  RETURNING "ledger"."target_key", "target"."invoice_id" AS "now_1", "target"."lease_start_date" AS "now_2", "target"."lease_end_date" AS "now_3", "target"."lease_rent_amount" AS "now_4"
 )
-UPDATE "recon"."ledger_rent_payments_20261121_091333_21ff" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
+UPDATE "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
 FROM "reverted"
 WHERE
   "ledger"."target_key" = "reverted"."target_key"
+  AND "reverted"."now_1" IS NOT DISTINCT FROM "ledger"."before_1"
+  AND "reverted"."now_2" IS NOT DISTINCT FROM "ledger"."before_2"
+  AND "reverted"."now_3" IS NOT DISTINCT FROM "ledger"."before_3"
+  AND (
+    CAST("reverted"."now_4" AS TEXT)
+  ) COLLATE "C" IS NOT DISTINCT FROM (
+    CAST("ledger"."before_4" AS TEXT)
+  ) COLLATE "C"

@@ -14,16 +14,20 @@ FROM (
         "target"."invoice_id" IS NOT DISTINCT FROM "staged"."after_1"
         AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."after_2"
         AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."after_3"
-        AND "target"."lease_rent_amount" IS NOT DISTINCT FROM "staged"."after_4"
+        AND (
+          CAST("target"."lease_rent_amount" AS TEXT)
+        ) COLLATE "C" IS NOT DISTINCT FROM (
+          CAST("staged"."after_4" AS TEXT)
+        ) COLLATE "C"
       )
       THEN 'the row holds another value'
       WHEN "s"."id" IS NULL
       THEN 'the linked source row does not exist'
     END AS "problem"
-  FROM "recon"."staged_rent_payments_20261121_091333_21ff" AS "staged"
+  FROM "recon"."staged_rent_payments_20261121_101217_4f19" AS "staged"
   LEFT JOIN "public"."historical_transactions" AS "target"
     ON "target"."id" = "staged"."target_key"
-  LEFT JOIN "recon"."ledger_rent_payments_20261121_091333_21ff" AS "ledger"
+  LEFT JOIN "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger"
     ON "ledger"."target_key" = "staged"."target_key" AND "ledger"."reverted_at" IS NULL
   LEFT JOIN "public"."invoices" AS "s"
     ON "s"."id" = "staged"."source_key"
