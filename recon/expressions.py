@@ -8,6 +8,7 @@ What reaches the database is printed from the checked tree, never the text that 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -68,7 +69,18 @@ _UNITS = frozenset(
     """.split()
 )
 # Literals that PostgreSQL reads as the present moment: they would change from run to run like now().
-_MOMENTS = frozenset({"now", "today", "tomorrow", "yesterday"})
+_MOMENT = re.compile(r"\s*\{?\s*(now|today|tomorrow|yesterday)\b[\s\d:.+\-]*\}?\s*", re.IGNORECASE)
+
+# How a type may be written; what is printed may use another of its names.
+_TYPE_WORDS = frozenset(
+    """
+    bigint bit bool boolean bytea char character cidr date decimal double float float4 float8 inet int int2 int4 int8
+    integer interval json jsonb macaddr money numeric precision real smallint text time timestamp timestamptz timetz
+    uuid varbit varchar varying with without zone
+    """.split()
+)
+_ORDER_WORDS = frozenset({"asc", "desc", "nulls", "first", "last"})  # of a `prefer` term, beside its expression
+_PRINTED_WORDS = frozenset({"cast", "as", "from", "for", "t", "s"})  # what printing may add
 
 _FORBIDDEN_TYPES = re.compile(r"^(reg[a-z]+|oid|xid8?|cid|tid)$", re.IGNORECASE)
 
@@ -157,7 +169,7 @@ def parse_prefer(text: str, side: Side = "s") -> Preference:
             todo='Write one term, like "s.end_date desc nulls first".',
         )
     ordered = terms[0]
-    tree = _checked(ordered.this, text, side, allow_now=False)
+    tree = _checked(ordered.this, text, side, allow_now=False, ignored=_ORDER_WORDS)
     # sqlglot fills in PostgreSQL's default where nothing is said; ours differs, so the words themselves count.
     words = [token.text.upper() for token in sqlglot.tokenize(text, read=DIALECT) if token.text != ";"]
     nulls_first = words[-2:] == ["NULLS", "FIRST"]
@@ -191,10 +203,11 @@ def _unreadable(text: str) -> SpecError:
     )
 
 
-def _checked(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr:
+def _checked(tree: exp.Expr, text: str, side: Side, allow_now: bool, ignored: frozenset[str] = frozenset()) -> exp.Expr:
     """The tree with every node allowed, before and after printing: what is printed must read as what was checked."""
     checked = _allowed(tree, text, side, allow_now)
     printed = checked.sql(DIALECT)
+    _faithful(text, printed, ignored)
     try:
         again = sqlglot.parse(printed, dialect=Reading)
     except SqlglotError as error:
@@ -202,6 +215,45 @@ def _checked(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr
     if len(again) != 1 or again[0] is None or _allowed(again[0], text, side, allow_now).sql(DIALECT) != printed:
         raise _unreadable(text)
     return checked
+
+
+def _faithful(text: str, printed: str, ignored: frozenset[str]) -> None:
+    """Refuse a text that sqlglot prints with other values or words than were written: it would mean something else.
+
+    Seen: `interval '.5 day'` as 5 days, `interval '1 day ago'` without its sign, `date '…'::timestamp` with its casts
+    the other way round.
+    """
+    before, after = sqlglot.tokenize(text, read=DIALECT), sqlglot.tokenize(printed, read=DIALECT)
+    for place, token in enumerate(before[:-2]):
+        typed = token.text.lower() in _TYPE_WORDS and before[place + 1].token_type == sqlglot.TokenType.STRING
+        if typed and before[place + 2].token_type == sqlglot.TokenType.DCOLON:
+            raise _refused(
+                text, "a typed literal with a cast behind it", "its meaning is easily mistaken", "Write '…'::type."
+            )
+
+    def values(tokens: list[Any]) -> list[tuple[bool, str]]:
+        kinds = (sqlglot.TokenType.STRING, sqlglot.TokenType.NUMBER)
+        return sorted(
+            (token.token_type == kinds[0], " ".join(token.text.lower().split()))
+            for token in tokens
+            if token.token_type in kinds
+        )
+
+    def words(tokens: list[Any]) -> Counter[str]:
+        plain = (sqlglot.TokenType.STRING, sqlglot.TokenType.NUMBER)
+        return Counter(
+            token.text.lower() for token in tokens if token.token_type not in plain and re.match(r"[^\W\d]", token.text)
+        )
+
+    written, shown = words(before), words(after)
+    changed = {*(written - shown), *((shown - written).keys() - _PRINTED_WORDS)} - _TYPE_WORDS - ignored
+    if values(before) != values(after) or changed or written["interval"] != shown["interval"]:
+        raise _refused(
+            text, "a form that is not read exactly as PostgreSQL reads it", f"it would become {shortened(printed)}"
+        )
+    for token in before:
+        if token.token_type == sqlglot.TokenType.STRING and _MOMENT.fullmatch(token.text):
+            raise _refused(text, repr(token.text), "it means the present moment, which changes from run to run")
 
 
 def _allowed(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr:
@@ -294,13 +346,15 @@ def _check_column(node: exp.Column, text: str, side: Side) -> None:
 
 
 def _check_type(node: exp.Expr, text: str) -> None:
-    if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal) and node.this.name.strip().lower() in _MOMENTS:
-        raise _refused(text, repr(node.this.name), "it means the present moment, which changes from run to run")
     kind = node.args.get("to") if isinstance(node, exp.Cast) else node
     if isinstance(kind, exp.DataType) and (
         kind.this == exp.DataType.Type.USERDEFINED or _FORBIDDEN_TYPES.match(kind.sql(DIALECT))
     ):
         raise _refused(text, f"the type {kind.sql(DIALECT)}", "only built-in value types are")
+    if isinstance(kind, exp.DataType) and kind.this == exp.DataType.Type.CHAR and not kind.expressions:
+        raise _refused(
+            text, "char without a length", "it may mean one character or any number", "Write text or char(n)."
+        )
 
 
 def _refused(text: str, thing: str, why: str, todo: str = "") -> SpecError:
@@ -440,10 +494,18 @@ def parse_query(text: str) -> exp.Query:
             _check_word(node, text)
         if isinstance(node, (exp.Cast, exp.DataType)):
             _check_type(node, text)
+        if isinstance(node, exp.Table) and (
+            node.db.lower() in ("pg_catalog", "information_schema") or node.name.lower().startswith("pg_")
+        ):
+            raise _refused(text, f"the system table {node.name}", "records are in users' tables")
         if isinstance(node, (exp.TableSample, exp.Operator, exp.Placeholder, exp.Parameter)):
             raise _refused(text, type(node).__name__.lower(), "a query gives the same records every time")
         if isinstance(node, _WRITES):
             raise SpecError("A query only reads.", why=f"It uses {type(node).__name__.lower()}.")
+        if isinstance(node, exp.Interval) or (isinstance(node, exp.Literal) and _MOMENT.fullmatch(node.name)):
+            raise _refused(
+                text, "an interval or the present moment", "these are not read exactly; put them into the passes"
+            )
         if isinstance(node, exp.Func) and not isinstance(node, _NODES):
             _check_word(node, text)
             name = _function_name(node)

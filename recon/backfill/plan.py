@@ -128,11 +128,12 @@ def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
 
 
 def _change(session: Session, spec: Reconciliation) -> Change:
-    bound = bind(session, spec)
     written = spec.target.writes or spec.target.table
     if written is None:
         raise SpecError(f"{spec.name} names no table to write.", todo="Add `writes` beside the target's `query`.")
+    session.users_path()
     table = relations.table(session, written, "t")
+    bound = bind(session, spec)
     if not relations.is_unique(session, table, spec.target.keys):
         raise SchemaMismatch(
             f"{written} has no unique index on {', '.join(spec.target.keys)}.",

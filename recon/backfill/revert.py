@@ -81,6 +81,8 @@ def revert(
             if progress:
                 progress(done, written)
         conflicts, rows = _conflicts(session, found)
+        if execute:
+            restored = written - conflicts  # also what an earlier, interrupted revert restored
         state = found.state
         if execute:
             state = "reverted_with_conflicts" if conflicts else "reverted"

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recon.backfill import plan as plans
-from recon.backfill import states
-from recon.backfill.bundle import read
+from recon.backfill import sign_off, states
 from recon.backfill.executor import shown
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
@@ -41,9 +40,10 @@ def verify(database: Database, workspace: Workspace, plan: str) -> Verification:
     """
     found = plans.load(database, workspace, plan)
     _verifiable(found)
-    statement = read(found.bundle, found.digest).scripts["verify.sql"]
     keys = len(found.document["target"]["key"])
     with database.session(read_only=True) as session:
+        # What is looked for is what was signed, not what stands in the staged rows by now.
+        statement = sign_off.intact(session, found).scripts["verify.sql"]
         rows = session.rows(
             f"SELECT count(*) OVER (), wrong.* FROM ({statement}) AS wrong LIMIT $1::int",  # noqa: S608 (signed)
             SHOWN_PROBLEMS,

@@ -80,6 +80,14 @@ class Session:
         names = [column.name for column in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
+    def users_path(self) -> None:
+        """For this transaction, bare names of tables mean what they mean to the user who connects."""
+        self.execute("SET LOCAL search_path TO DEFAULT")
+
+    def plain_path(self) -> None:
+        """For this transaction, functions and operators are PostgreSQL's own, whatever else has their names."""
+        self.execute("SELECT set_config('search_path', 'pg_catalog, pg_temp', true)")
+
     def commit(self) -> None:
         self.driver.commit()
 

@@ -119,6 +119,7 @@ def bind(session: Session, spec: Reconciliation, target: Relation | None = None)
         SpecError: the spec asks for what this version does not do.
     """
     _supported(spec)
+    session.users_path()
     bound_target = target or relations.records(session, spec.target, "t")
     bound_source = relations.records(session, spec.source, "s")
     empty = Bound(spec, bound_target, bound_source, None, None, ())
@@ -130,6 +131,7 @@ def bind(session: Session, spec: Reconciliation, target: Relation | None = None)
     def where(text: str | None, side: Side) -> exp.Expr | None:
         return empty.resolve(expressions.parse(text, side)) if text else None
 
+    session.plain_path()  # every relation is named in full from here on
     bound = Bound(
         spec,
         bound_target,

@@ -133,6 +133,7 @@ def sql(bound: Bound) -> str:
 
 def _decide(session: Session, bound: Bound, run: str, limited: Filter) -> dict[str, float]:
     table = tables.own("decisions", run)
+    session.plain_path()
     seconds: dict[str, float] = {}
     began = perf_counter()
     session.execute(statements.create(table, statements.decisions(bound, limited)), *limited.values)

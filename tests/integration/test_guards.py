@@ -14,9 +14,10 @@ from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import revert as reverting
 from recon.backfill import sign_off
+from recon.backfill import verify as verifying
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
-from recon.errors import DatabaseFailed, NotApproved, SchemaMismatch, Stale
+from recon.errors import BundleChanged, DatabaseFailed, NotApproved, SchemaMismatch, Stale
 from recon.matching import run as runs
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
@@ -284,3 +285,40 @@ def test_a_generated_column_cannot_be_linked(database: Database, workspace: Work
     runs.match(database, spec, "ann")
     with pytest.raises(SchemaMismatch, match="computes twice itself"):
         plans.make(database, workspace, spec, "ann")
+
+
+@pytest.mark.parametrize(
+    ("created", "condition"),
+    [
+        (
+            "CREATE FUNCTION public.upper(int) RETURNS text LANGUAGE sql AS $$ INSERT INTO public.hit VALUES ($1); SELECT 'x' $$",
+            "upper(t.id) = 'x'",
+        ),
+        (
+            "CREATE FUNCTION public.hits(int, int) RETURNS bool LANGUAGE sql AS $$ INSERT INTO public.hit VALUES ($1); SELECT true $$",
+            "t.id ~ s.id",
+        ),
+    ],
+)
+def test_functions_and_operators_are_postgresqls_own(two: Database, created: str, condition: str) -> None:
+    execute(two, "CREATE TABLE hit (id int)", created)
+    if "hits" in created:
+        execute(two, "CREATE OPERATOR public.~ (leftarg = int, rightarg = int, function = public.hits)")
+    spec = simple_spec(passes=[{"name": "one", "on": {"code": "code"}, "when": condition}])
+    with pytest.raises(SchemaMismatch, match="PostgreSQL cannot use"):
+        runs.match(two, spec, "ann")
+    assert rows(two, "SELECT count(*) FROM hit") == [(0,)]
+
+
+def test_verify_looks_for_what_was_signed_and_not_for_what_is_staged_by_now(
+    two: Database, workspace: Workspace
+) -> None:
+    plan = planned(two, workspace, simple_spec())
+    applying.apply(two, workspace, plan.plan, "ann", execute=True)
+    execute(
+        two,
+        f'DELETE FROM recon."staged_{plan.plan}" WHERE target_key = 1',
+        "UPDATE pay SET lease_id = NULL WHERE id = 1",
+    )
+    with pytest.raises(BundleChanged):
+        verifying.verify(two, workspace, plan.plan)

@@ -164,3 +164,42 @@ def test_table_names_are_split_at_the_one_dot(name: str, parts: tuple[str | None
 def test_table_names_that_cannot_be_told_are_refused(name: str) -> None:
     with pytest.raises(SpecError):
         names.split_relation(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "interval '.5 day'",
+            "interval '1 day ago'",
+            "interval '1 day 1:30'",
+            "interval '1.5' day",
+            "interval(0) '1.5 s'",
+        ),
+        *("date '2025-01-31'::timestamp", "timestamptz '2025-03-30 02:30:00+01'::date", "'AB' = char 'AB'"),
+        *("interval '5 day' + '2024-02-29'::date", "'2024-02-29'::date + interval '.5 day' + 3"),
+        *(
+            "t.d < 'today'",
+            "t.d < 'today 12:00'::timestamp",
+            "('now')::date",
+            "'{now}'::date[]",
+            "timezone('UTC', 'now')",
+        ),
+        *("'a' 'b' = t.a", "t.a !~ 'a' || 'b'", "'a_b' ~~ t.a", "t.a::tinyint", "if(t.a, t.b, t.c)"),
+    ],
+)
+def test_a_text_that_would_be_read_otherwise_than_postgresql_reads_it_is_refused(text: str) -> None:
+    with pytest.raises(SpecError):
+        parse(text, "t")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("t.a - interval '2 hours'", "t.a between s.b - interval '1 hour' and s.b + interval '90 minutes'"),
+        *("date '2024-01-31'", "'2024-01-31'::date", "t.a not in (1, 2)", "t.a is not null", "not t.a like 'x%'"),
+        *("substring(t.a, 1, 2)", "trim(t.a)", "t.a != s.b", "t.amount::numeric(12,2) * 1.50", "t.status = 'nowhere'"),
+    ],
+)
+def test_the_everyday_forms_are_read(text: str) -> None:
+    assert parse(text, "t")

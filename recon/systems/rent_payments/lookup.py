@@ -56,6 +56,7 @@ def find_invoice_for_transaction(session: Session, spec: Reconciliation, *argume
             stacklevel=2,
         )
         property_id, tenant, transaction_date = arguments
+        session.users_path()
         customer_id = session.value("SELECT id FROM customers WHERE payprop_id = $1::text", tenant)
         payprop_invoice_id = None
     else:
