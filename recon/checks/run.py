@@ -245,9 +245,6 @@ def _connector(database: Database, sql: str) -> Callable[[], Any]:
         pooled = database.engine.raw_connection()
         connection: Any = pooled.driver_connection
         pooled.detach()  # so that it stays open when `pooled` goes
-        # Every relation is named in full; functions and operators are PostgreSQL's own, whatever has their names.
-        connection.execute("SET search_path TO pg_catalog, pg_temp")
-        connection.commit()
         connection.read_only = True
         connection.cursor_factory = Cursor
         return connection

@@ -42,6 +42,7 @@ def test_the_sql_of_the_rent_payments(database: Database) -> None:
         compare("rent_payments.match.sql", matching_sql(bound))
         compare("rent_payments.reasons.sql", statements.unmatched_reasons(bound, tables.own("decisions", "example")))
         compare("rent_payments.pairs.sql", pairs.pairs(bound, "example").sql(DIALECT, pretty=True))
+        session.users_path()
         made = change.of(bound, relations.table(session, "historical_transactions", "t"))
         passes = [rule.name for rule in spec.passes]
         compare("rent_payments.staged.sql", change.staged_rows(made, "example", passes).sql(DIALECT, pretty=True))

@@ -216,6 +216,7 @@ def _from_match_to_revert(database: Database, workspace: Workspace, spec: Any, c
         bound = bind(session, spec)
         listed = list(pairs.iterate(session, bound, run.run))
         assert len(listed) == count
+        session.users_path()
         for row in session.rows("SELECT id::text FROM pay"):
             assert explain(session, bound, row[0]).passes[0].result == "best"
     made = plans.make(database, workspace, spec, "ann")
