@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, look, match, place
+from recon.commands import backfill, check, look, match, people, place
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError
 
@@ -35,9 +35,12 @@ app.command()(place.init)
 app.command("list")(place.list_reconciliations)
 app.command()(place.schema)
 app.command()(match.load)
+app.command()(check.check)
 app.command()(match.match)
 app.command()(match.decisions)
 app.command()(match.explain)
+app.command()(people.decide)
+app.command()(people.breaks)
 app.command()(match.runs)
 app.command()(backfill.plan)
 app.command()(backfill.plans)

@@ -115,6 +115,14 @@ class Locked(Refused):
     """Someone else is at work on this table."""
 
 
+class TooManyPairs(Refused):
+    """A pass would make more candidate pairs than can be compared."""
+
+
+class Contradicted(Refused):
+    """Another decision of a person says otherwise."""
+
+
 class WrongDatabase(Refused):
     """The plan was made for another database."""
 

@@ -21,9 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from recon import expressions
+from recon import expressions, tolerances
 from recon.errors import SpecError
 from recon.names import identifier, quote, split_relation
+from recon.tolerances import Tolerance
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
 ColumnName = Annotated[str, StringConstraints(min_length=1)]
@@ -34,11 +35,13 @@ def _exact_decimal(value: object) -> object:
     return Decimal(str(value)) if isinstance(value, float) else value
 
 
+OVERRIDE = "override"  # in place of a pass's name, for what a person decided
+
 Share = Annotated[Decimal, BeforeValidator(_exact_decimal), Field(ge=0, le=1)]
 T = TypeVar("T")
 
 
-def _valid(read: Any, text: str, *arguments: object, **options: object) -> str:
+def _valid(read: Any, text: Any, *arguments: object, **options: object) -> Any:
     """Check a text with one of the readers of `recon.expressions`; pydantic wants a ValueError."""
     try:
         read(text, *arguments, **options)
@@ -102,19 +105,61 @@ class Link(Part):
         return also
 
 
-class Tolerance(Part):
-    """How far the source may lie before or after the target."""
-
-    before: str | Decimal = "0"
-    after: str | Decimal = "0"
+Amount = Annotated[str | Decimal, BeforeValidator(_exact_decimal)]
 
 
-class Within(Part):
+class Sides(Part):
+    """How far the source may lie before and after the target."""
+
+    before: Amount = Field("0", description="An interval, a number, or a percentage of the target's absolute value.")
+    after: Amount = Field("0", description="The same, for a source that lies after the target.")
+
+
+class Window(Part):
+    """How far two values may differ, bounds included."""
+
+    tolerance: Amount | Sides = Field(
+        description="An interval (1 hour), a number (0.01) or a percentage of the target's absolute value (5%); "
+        "the same both ways, or {before: …, after: …}: how far the source may lie before and after the target."
+    )
+
+    @property
+    def bounds(self) -> tuple[Tolerance, Tolerance]:
+        """How far the source may lie before, and after, the target."""
+        if isinstance(self.tolerance, Sides):
+            return tolerances.parse(self.tolerance.before), tolerances.parse(self.tolerance.after)
+        bound = tolerances.parse(self.tolerance)
+        return bound, bound
+
+    @model_validator(mode="after")
+    def _measurable(self) -> Window:
+        written = self.tolerance
+        for amount in (written.before, written.after) if isinstance(written, Sides) else (written,):
+            _valid(tolerances.parse, amount)
+        kinds = {bound.kind == "interval" for bound in self.bounds if bound.amount}
+        if len(kinds) > 1:
+            raise ValueError("before and after are both intervals, or both numbers or percentages")
+        return self
+
+
+class Within(Window):
     """A window: both values may differ by at most the tolerance, bounds included."""
 
-    target: str
-    source: str
-    tolerance: str | Decimal | Tolerance
+    target: str = Field(description="A time, date or number of the target.")
+    source: str = Field(description="A time, date or number of the source, of the same kind.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Within:
+        _one_side("t", self.target)
+        _one_side("s", self.source)
+        return self
+
+
+class Comparison(Window):
+    """A compared column whose values may differ a little."""
+
+    source: str = Field(description="The source's value.")
+    tolerance: Amount | Sides = Field("0", description="How far the values may differ, as in `within`.")
 
 
 class Pass(Part):
@@ -146,6 +191,12 @@ class Pass(Part):
     def preferences(self) -> list[expressions.Preference]:
         return [expressions.parse_prefer(term) for term in self.prefer]
 
+    @property
+    def windows(self) -> list[Within]:
+        if self.within is None:
+            return []
+        return self.within if isinstance(self.within, list) else [self.within]
+
     @model_validator(mode="after")
     def _readable(self) -> Pass:
         if not self.on and not self.within:
@@ -161,6 +212,8 @@ class Pass(Part):
             _valid(expressions.parse, self.when, "t")
         for term in self.prefer:
             _valid(expressions.parse_prefer, term)
+        if not self.windows and any(term.word == "nearest" for term in self.preferences):
+            raise ValueError("`prefer: nearest` is the smallest distance of the first `within`, and there is none")
         return self
 
 
@@ -188,8 +241,13 @@ class Interpretation(Part):
 class Validity(Part):
     """A rule that a source record must keep; what fails becomes an import issue."""
 
-    rule: str
-    issue: str
+    rule: str = Field(description="A condition over s; a record for which it is not true is invalid.")
+    issue: Annotated[str, StringConstraints(min_length=1)] = Field(description="What is wrong, in words.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> Validity:
+        _one_side("s", self.rule)
+        return self
 
 
 class Expectation(Part):
@@ -225,7 +283,11 @@ class Reconciliation(Part):
     cardinality: Literal["many_to_one", "one_to_one"] = "many_to_one"
     passes: list[Pass] = Field(min_length=1)
     valid: list[Validity] = Field(default_factory=list)
-    compare: dict[ColumnName, str] = Field(default_factory=dict)
+    compare: dict[ColumnName, str | Comparison] = Field(
+        default_factory=dict,
+        description="What matched records must agree in, target column: source expression; with a tolerance where "
+        "values may differ a little: {source: s.amount, tolerance: 0.01}.",
+    )
     backfill: dict[str, Any] = Field(default_factory=dict)
     follow_ups: list[dict[str, str]] = Field(default_factory=list)
     show: list[str] = Field(default_factory=list, description="What people see of a pair, as expressions.")
@@ -250,6 +312,13 @@ class Reconciliation(Part):
             raise ValueError("a source key that is linked is one column")
         for text in self.show:
             _valid(expressions.parse, text, "t")
+        for name, comparison in self.compare.items():
+            _valid(identifier, name)
+            _one_side("s", comparison if isinstance(comparison, str) else comparison.source)
+        if self.scope is not None:
+            _valid(identifier, self.scope)
+        if any(rule.name == OVERRIDE for rule in self.passes):
+            raise ValueError(f"a pass cannot be called {OVERRIDE!r}: that is the name for decisions of people")
         if self.target.where is not None:
             _one_side("t", self.target.where)
         if self.source.where is not None:

@@ -12,9 +12,9 @@ from recon import expressions
 from recon.database import tables
 from recon.database.relations import Relation
 from recon.expressions import Expression, Side
-from recon.matching import pairs, statements
-from recon.matching.bind import Bound
-from recon.matching.statements import key_names
+from recon.matching import pairs
+from recon.matching import pool as pools
+from recon.matching.bound import Bound, key_names
 from recon.names import column, identifier
 
 
@@ -63,6 +63,7 @@ class Shape:
         return [*(f"target {key}" for key in self.keys), f"source {self.source_key}", *images, *_SAID]
 
 
+NOW = "recon_now"  # the temporary table of what the rules decide when the plan is made
 _SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
 
 
@@ -135,7 +136,8 @@ def of(bound: Bound, table: Relation) -> Change:
 def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
     """The rows of a plan: each matched pair of the run's passes, frozen with its before image and digests.
 
-    A pair is staged only if the same rules still decide the same now: the run may be older than the data. `exact`
+    A pair is staged only if the same rules still decide the same now (in the temporary table `recon_now`): the run may
+    be older than the data. `exact`
     says whether the columns can hold the values as they are; the caller refuses the plan where one cannot.
     """
     bound = change.bound
@@ -156,7 +158,7 @@ def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
         for name, value in zip(change.columns, change.values, strict=True)
         if not (isinstance(value, exp.Column) and _same_type(change, name, value))
     ]
-    now = exp.Subquery(this=statements.decisions(bound), alias=exp.TableAlias(this=identifier("now")))
+    now = pools.temporary(NOW, "now")
     same = [
         exp.EQ(this=column("now", name), expression=column("d", name))
         for name in (*change.key_names, "source_key", "outcome", "pass")

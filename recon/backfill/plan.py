@@ -20,11 +20,12 @@ from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, SchemaMismatch, SpecError, Stale, UsageError, did_you_mean
 from recon.matching import run as runs
-from recon.matching import statements
 from recon.matching.bind import bind
+from recon.matching.decide import decide
+from recon.matching.pool import Filter, creating, temporary
 from recon.matching.run import Run
 from recon.names import DIALECT, identifier, quote
-from recon.spec import Reconciliation
+from recon.spec import OVERRIDE, Reconciliation
 from recon.workspace import Workspace
 
 
@@ -88,7 +89,7 @@ def make(
             # One writer at a time makes plans of one reconciliation, so that one of them is the newest.
             session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, spec.name)
             made = _change(session, spec)
-            rows = _stage(session, made, plan, decided.run, chosen)
+            rows = _stage(session, made, plan, decided.run, chosen, Filter.from_dict(decided.limited))
             if rows:
                 _keep(session, database, workspace, made, plan, decided, actor, rows, chosen)
             else:
@@ -103,7 +104,7 @@ def make(
 
 
 def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
-    names = [rule.name for rule in spec.passes]
+    names = [OVERRIDE, *(rule.name for rule in spec.passes)]
     for name in passes:
         if name not in names:
             raise NotFound(f'{spec.name} has no pass "{name}".', why=did_you_mean(name, names))
@@ -113,6 +114,12 @@ def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
 def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
     if spec.link is None:
         raise SpecError(f"{spec.name} has no link.", why="There is nothing that a backfill could write.")
+    if spec.compare or spec.backfill:
+        raise SpecError(
+            f"{spec.name} compares records.",
+            why="This version plans links; it does not yet plan inserts and updates of compared columns.",
+            todo="Read the differences with `recon decisions`.",
+        )
     if decided.limited and not allow_limited:
         said = ", ".join(f"{name} {value}" for name, value in decided.limited.items())
         raise UsageError(
@@ -150,9 +157,10 @@ def _change(session: Session, spec: Reconciliation) -> Change:
     return made
 
 
-def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence[str]) -> int:
+def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence[str], limited: Filter) -> int:
     staged, ledger = tables.own("staged", plan), tables.own("ledger", plan)
-    session.execute(statements.create(staged, change.staged_rows(made, run, passes)))
+    decide(session, made.bound, temporary(change.NOW), limited, explained=False)
+    session.execute(creating(staged, change.staged_rows(made, run, passes)))
     keys = ", ".join(quote(name) for name in made.key_names)
     _all_staged(session, made, plan, run, passes)
     session.execute(f"ALTER TABLE {staged.sql(DIALECT)} DROP COLUMN exact, ADD PRIMARY KEY ({keys})")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from recon import expressions
-from recon.matching.bind import Bound
-from recon.matching.statements import key_names
+from recon.matching.bound import Bound, key_names
 from recon.names import column, identifier
 
 LINKED = "linked"

@@ -26,7 +26,8 @@ from recon.checks.suites import Suite
 from recon.database import relations
 from recon.database.connect import Database, Session
 from recon.errors import CheckErrored
-from recon.matching.bind import Bound, bind
+from recon.matching.bind import bind
+from recon.matching.bound import Bound
 from recon.matching.coverage import percent
 from recon.names import DIALECT, identifier
 from recon.spec import Reconciliation

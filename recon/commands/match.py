@@ -75,7 +75,7 @@ def match(
 ) -> None:
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
     from recon.matching import run
-    from recon.matching.statements import Filter
+    from recon.matching.pool import Filter
 
     place = find_workspace(workspace)
     spec = place.spec(name)

@@ -1,23 +1,29 @@
 """recon's own tables, in schema `recon`. What depends on a spec (decisions, staged rows, ledgers) has a table
-of its own for each run or plan, with typed keys; everything else is here."""
+of its own for each run or plan, with typed keys; everything else is here.
+
+Keys of records stand here as arrays of text, one part for each key column, as the server writes it: overrides and
+breaks outlive runs, and the types of users' columns. A change of these tables is a step in `migrations`.
+"""
 
 from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
 
+import psycopg
 import sqlalchemy as sa
 import sqlalchemy.exc as sa_exc
 from psycopg import errors as pg_errors
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlglot import exp
 
 from recon.database.connect import Database, Session
-from recon.errors import DatabaseFailed
+from recon.errors import DatabaseFailed, Locked
 from recon.names import identifier
 
 SCHEMA = "recon"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UPGRADE_PATIENCE = "10s"  # an upgrade that waits for a table holds up everybody who comes after it
 
 # One number for all of recon's advisory locks' first half, so that they meet no other program's.
 LOCK_SPACE = 0x7EC0
@@ -25,6 +31,7 @@ LOCK_SPACE = 0x7EC0
 metadata = sa.MetaData(schema=SCHEMA)
 
 _Time = sa.DateTime(timezone=True)
+_Key = ARRAY(sa.Text)
 
 meta = sa.Table("meta", metadata, sa.Column("schema_version", sa.Integer, primary_key=True))
 
@@ -48,6 +55,9 @@ runs = sa.Table(
     sa.Column(
         "kept", sa.Boolean, nullable=False, server_default=sa.true(), comment="whether the decisions are still there"
     ),
+    sa.Column("other_side", JSONB, comment="records of the other side that nothing of the population agrees with"),
+    sa.Column("conflicts", JSONB, comment="overrides that the data no longer allows"),
+    sa.Column("breaks", JSONB, comment="open breaks by age after this run"),
     sa.CheckConstraint("state IN ('pending', 'running', 'success', 'partial', 'failed')", name="run_state"),
 )
 
@@ -110,37 +120,153 @@ check_results = sa.Table(
     sa.Column("result", JSONB, nullable=False),
 )
 
+_active = sa.text("undone_at IS NULL")
+
+overrides = sa.Table(
+    "overrides",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("target_key", _Key),
+    sa.Column("source_key", _Key),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("made_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("made_by_pass", sa.Text, comment="the pass whose proposals were accepted; NULL: made singly"),
+    sa.Column("undone_at", _Time),
+    sa.Column("undone_by", sa.Text),
+    sa.Column("undone_reason", sa.Text),
+    sa.CheckConstraint("kind IN ('link', 'forbid', 'exclude')", name="override_kind"),
+    sa.CheckConstraint(
+        "CASE WHEN kind = 'exclude' THEN num_nonnulls(target_key, source_key) = 1"
+        " ELSE num_nulls(target_key, source_key) = 0 END",
+        name="override_keys",
+    ),
+)
+# Contradictions are refused with a reason before they get here; these hold whatever happens at the same time.
+for _name, _columns, _kind in (
+    ("override_link", ("target_key",), "kind = 'link'"),
+    ("override_forbid", ("target_key", "source_key"), "kind = 'forbid'"),
+    ("override_exclude_target", ("target_key",), "kind = 'exclude' AND target_key IS NOT NULL"),
+    ("override_exclude_source", ("source_key",), "kind = 'exclude' AND source_key IS NOT NULL"),
+):
+    sa.Index(
+        _name,
+        overrides.c.reconciliation,
+        *(overrides.c[name] for name in _columns),
+        unique=True,
+        postgresql_where=sa.text(f"{_kind} AND undone_at IS NULL"),
+    )
+sa.Index("override_source", overrides.c.reconciliation, overrides.c.source_key, postgresql_where=_active)
+
+breaks = sa.Table(
+    "breaks",
+    metadata,
+    sa.Column("reconciliation", sa.Text, primary_key=True),
+    sa.Column("side", sa.Text, primary_key=True),
+    sa.Column("key", _Key, primary_key=True),
+    sa.Column("first_seen", _Time, nullable=False),
+    sa.Column("opened_at", _Time, nullable=False, comment="when the present episode began"),
+    sa.Column("last_seen", _Time, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("assignee", sa.Text),
+    sa.Column("resolved_at", _Time),
+    sa.Column("run", sa.Text, nullable=False, comment="the run that saw it last"),
+    sa.CheckConstraint("side IN ('target', 'source')", name="break_side"),
+    sa.CheckConstraint("state IN ('open', 'assigned', 'resolved')", name="break_state"),
+)
+
+break_log = sa.Table(
+    "break_log",
+    metadata,
+    sa.Column("entry", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False),
+    sa.Column("side", sa.Text, nullable=False),
+    sa.Column("key", _Key, nullable=False),
+    sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, comment="the person; NULL: a run"),
+    sa.Column("run", sa.Text),
+    sa.Column("detail", sa.Text),
+    sa.CheckConstraint("event IN ('opened', 'assigned', 'resolved', 'reopened')", name="break_event"),
+    sa.Index("break_log_of", "reconciliation", "key"),
+)
+
+import_issues = sa.Table(
+    "import_issues",
+    metadata,
+    sa.Column("reconciliation", sa.Text, primary_key=True),
+    sa.Column("source_key", _Key, primary_key=True),
+    sa.Column("issue", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("first_seen", _Time, nullable=False),
+    sa.Column("last_seen", _Time, nullable=False),
+    sa.Column("closed_at", _Time),
+    sa.CheckConstraint("state IN ('open', 'closed')", name="issue_state"),
+)
+
+backtests = sa.Table(
+    "backtests",
+    metadata,
+    sa.Column("entry", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False, index=True),
+    sa.Column("spec_digest", sa.Text, nullable=False),
+    sa.Column("run_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("truth", sa.Text, nullable=False, comment="what the passes were compared with"),
+    sa.Column("result", JSONB, nullable=False),
+)
+
 
 def ensure(database: Database) -> None:
-    """Create what is missing; does nothing more than one look where all is there.
+    """Create what is missing and bring what is old up to date; no more than one look where all is as it should be.
 
     Raises:
         DatabaseFailed: schema `recon` was made by a newer version, or a right is missing.
+        Locked: an upgrade waited in vain for somebody who is using these tables.
     """
     with database.session() as session:
         try:
             _ensure(session)
-        except (pg_errors.InsufficientPrivilege, sa_exc.ProgrammingError) as error:
-            if not isinstance(getattr(error, "orig", error), pg_errors.InsufficientPrivilege):
+        except (psycopg.Error, sa_exc.DBAPIError) as error:
+            cause = error.orig if isinstance(error, sa_exc.DBAPIError) else error
+            if isinstance(cause, pg_errors.LockNotAvailable):
+                raise Locked(
+                    "recon's own tables cannot be brought up to date now.",
+                    why=f"Somebody has been using them for more than {UPGRADE_PATIENCE}.",
+                    todo="Try again when that run has ended.",
+                ) from error
+            if not isinstance(cause, pg_errors.InsufficientPrivilege):
                 raise
             raise DatabaseFailed(
                 "This database user may not keep recon's own tables.",
                 why="recon keeps them in schema recon. It needs the right CREATE on the database once, or an owner "
-                "who creates that schema, and from then on all rights on schema recon and its tables.",
+                "who creates that schema, and from then on all rights on schema recon and its tables. Tables that an "
+                "older recon made are brought up to date by their owner.",
                 todo="Ask the database's owner for these rights, or connect as a user who has them.",
             ) from error
 
 
 def _ensure(session: Session) -> None:
     version = _version(session)
-    if version is None:
+    if version is None or version < SCHEMA_VERSION:
         session.execute("SELECT pg_advisory_xact_lock($1::int, 0)", LOCK_SPACE)
+        version = _version(session)  # somebody else may have been at it
+    if version is None:
         # Not IF NOT EXISTS, which asks for the right even where the schema is there.
         if session.value("SELECT to_regnamespace('recon')::text") is None:
             session.execute("CREATE SCHEMA recon")
         metadata.create_all(session.connection)
-        if _version(session) is None:
-            session.connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
+        session.connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
+    elif version < SCHEMA_VERSION:
+        from recon.database import migrations  # with Alembic: only where something has to change
+
+        session.execute("SELECT set_config('lock_timeout', $1, true)", UPGRADE_PATIENCE)
+        migrations.upgrade(session.connection, version, SCHEMA_VERSION)
+        session.connection.execute(meta.update().values(schema_version=SCHEMA_VERSION))
     elif version > SCHEMA_VERSION:
         raise DatabaseFailed(
             f"This database's schema recon has version {version}; this recon knows {SCHEMA_VERSION}.",

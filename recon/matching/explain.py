@@ -20,9 +20,9 @@ from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import NotFound, UsageError
 from recon.matching import statements
-from recon.matching.bind import Bound, BoundPass, bind
+from recon.matching.bind import bind
+from recon.matching.bound import Bound, BoundPass, key_names
 from recon.matching.pairs import labels
-from recon.matching.statements import key_names
 from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 
@@ -236,6 +236,11 @@ def decide_record(session: Session, spec: Reconciliation, values: Mapping[str, A
     Raises:
         UsageError: a column is not one of the target's.
     """
+    if spec.cardinality == "one_to_one":
+        raise UsageError(
+            f"{spec.name} is one_to_one.", why="There a record's partner depends on all other records.",
+            todo="Try one pass on two records with recon.matching.attempt.",
+        )  # fmt: skip
     bound = bind(session, spec)
     table = bound.target
     unknown = sorted(set(values) - set(table.columns))

@@ -13,8 +13,7 @@ from recon import expressions
 from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Expression
-from recon.matching.bind import Bound
-from recon.matching.statements import key_names
+from recon.matching.bound import Bound, key_names
 from recon.names import DIALECT, MAX_IDENTIFIER_BYTES, column, identifier
 
 _KEYS = ("target_key", "source_key")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
@@ -13,13 +13,16 @@ from sqlglot import exp
 
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import NotFound, ReconError, SchemaMismatch, UsageError, did_you_mean
-from recon.matching import statements
-from recon.matching.bind import Bound, bind
+from recon.errors import NotFound, ReconError, SchemaMismatch, did_you_mean
+from recon.matching import breaks, issues, statements
+from recon.matching.bind import bind
+from recon.matching.bound import Bound
+from recon.matching.comparison import outcome_of_other_side, outcomes_alone
 from recon.matching.coverage import coverage
-from recon.matching.statements import Filter
+from recon.matching.decide import Decided, decide
+from recon.matching.pool import Filter
 from recon.names import DIALECT, column
-from recon.spec import Reconciliation
+from recon.spec import OVERRIDE, Reconciliation
 
 KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
 
@@ -52,6 +55,9 @@ class Run:
     passes: tuple[PassCount, ...]
     reasons: Mapping[str, int]
     seconds: Mapping[str, float]
+    other_side: Mapping[str, int]  # records of the other side without a partner, where the spec compares
+    conflicts: Sequence[Mapping[str, Any]]  # decisions of people that the data now contradicts
+    breaks: Mapping[str, int]  # open breaks by age, in days
 
     @property
     def coverage(self) -> float | None:
@@ -65,6 +71,7 @@ class Run:
             "reconciliation": self.reconciliation,
             "population": self.population,
             "outcomes": dict(self.outcomes),
+            "other_side": dict(self.other_side),
             "passes": [
                 {
                     "name": item.name,
@@ -76,6 +83,8 @@ class Run:
                 for item in self.passes
             ],
             "reasons": dict(self.reasons),
+            "conflicts": [dict(item) for item in self.conflicts],
+            "breaks": dict(self.breaks),
             "coverage": self.coverage,
             "limited": self.limited,
             "seconds": round(sum(self.seconds.values()), 3),
@@ -96,8 +105,7 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
         DatabaseFailed: the run is kept as `failed`, with the reason.
     """
     limited = limited or Filter()
-    if limited.values and spec.target.date is None:
-        raise UsageError("--from and --to need a date.", why=f"{spec.name} names no `date` for its target.")
+    limited.check(spec)
     tables.ensure(database)
     with database.session() as session:
         bound = bind(session, spec)
@@ -112,8 +120,9 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
         )  # fmt: skip
     try:
         with database.session() as session:
-            seconds = _decide(session, bound, run, limited)
-            _count(session, bound, run, seconds)
+            decided = decide(session, bound, tables.own("decisions", run), limited)
+            ages = _follow_up(session, bound, run, decided, bool(limited.as_dict()))
+            _count(session, bound, run, decided, ages)
             _forget(session, spec.name)
     except ReconError as error:
         with database.session() as session:
@@ -124,35 +133,6 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
             )
         raise
     return load(database, spec.name, run)
-
-
-def sql(bound: Bound) -> str:
-    """The whole matching statement as text, for people."""
-    return statements.decisions(bound).sql(DIALECT, pretty=True)
-
-
-def _decide(session: Session, bound: Bound, run: str, limited: Filter) -> dict[str, float]:
-    table = tables.own("decisions", run)
-    session.plain_path()
-    seconds: dict[str, float] = {}
-    began = perf_counter()
-    session.execute(statements.create(table, statements.decisions(bound, limited)), *limited.values)
-    name = table.sql(DIALECT)
-    session.execute(f'ALTER TABLE {name} ADD COLUMN "reason" text, ADD COLUMN "evidence" jsonb')
-    seconds["matching"] = perf_counter() - began
-    began = perf_counter()
-    session.execute(f"ANALYZE {name}")
-    session.execute(statements.unmatched_reasons(bound, table))
-    session.execute(_SAID_OF_OTHERS.format(name))
-    seconds["reasons"] = perf_counter() - began
-    return seconds
-
-
-# A tie and a proposal are reasons too: they say what a person is awaited for.
-_SAID_OF_OTHERS = """
-    UPDATE {} SET "reason" = CASE "outcome" WHEN 'ambiguous' THEN 'tie' ELSE 'review' END
-    WHERE "outcome" IN ('ambiguous', 'proposed')
-"""
 
 
 def _unique_keys(session: Session, bound: Bound) -> None:
@@ -196,20 +176,40 @@ def _no_null_keys(session: Session, relation: relations.Relation, keys: list[str
         )
 
 
-def _count(session: Session, bound: Bound, run: str, seconds: Mapping[str, float]) -> None:
+def _follow_up(session: Session, bound: Bound, run: str, decided: Decided, limited: bool) -> dict[str, int]:
+    """Keep account of breaks and import issues across runs; returns the open breaks by age."""
+    began = perf_counter()
+    ages = breaks.update(session, bound, tables.own("decisions", run), run, limited)
+    rules = [(rule.issue, rule.tree) for rule in bound.valid]
+    issues.issues(session, bound, rules, excluded=decided.people.excluded_sources)
+    decided.seconds["breaks"] = perf_counter() - began
+    return ages
+
+
+def _count(session: Session, bound: Bound, run: str, decided: Decided, ages: Mapping[str, int]) -> None:
     name = tables.own("decisions", run).sql(DIALECT)
     counted = session.rows(  # the name is our own: recon.decisions_<run>
         f'SELECT "outcome", "pass", "reason", count(*) FROM {name} GROUP BY 1, 2, 3'  # noqa: S608
     )
     outcomes: dict[str, int] = {}
     reasons: dict[str, int] = {}
-    passes = {rule.name: {"matched": 0, "proposed": 0, "ambiguous": 0} for rule in bound.passes}
+    passes = {name: dict.fromkeys(_BY_PASS, 0) for name in (OVERRIDE, *(rule.name for rule in bound.passes))}
     for outcome, rule, reason, number in counted:
         outcomes[outcome] = outcomes.get(outcome, 0) + number
-        if outcome == "unmatched":
+        if outcome in outcomes_alone(bound):
             reasons[reason] = reasons.get(reason, 0) + number
         elif rule is not None:
-            passes[rule][outcome] += number
+            decided_as = _BY_PASS_OF.get(outcome)
+            if decided_as:
+                passes[rule][decided_as] += number
+    other = outcome_of_other_side(bound)
+    other_side = {other: outcomes.pop(other, 0)} if other else {}
+    counts = [
+        {"name": rule.name, "confidence": str(rule.confidence), "accept": rule.rule.accept, **passes[rule.name]}
+        for rule in bound.passes
+    ]
+    if any(passes[OVERRIDE].values()):
+        counts.insert(0, {"name": OVERRIDE, "confidence": "1", "accept": "auto", **passes[OVERRIDE]})
     session.connection.execute(
         tables.runs.update()
         .where(tables.runs.c.run == run)
@@ -218,18 +218,22 @@ def _count(session: Session, bound: Bound, run: str, seconds: Mapping[str, float
             completed_at=sa.func.clock_timestamp(),
             population=sum(outcomes.values()),
             outcomes={name: outcomes[name] for name in statements.OUTCOMES if name in outcomes},
-            passes=[
-                {
-                    "name": rule.name, "confidence": str(rule.confidence), "accept": rule.rule.accept,
-                    **passes[rule.name],
-                }
-                for rule in bound.passes
-            ],
+            other_side=other_side,
+            conflicts=[dict(item) for item in decided.people.conflicts],
+            breaks=dict(ages),
+            passes=counts,
             reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
-            seconds=dict(seconds),
+            seconds=decided.seconds,
             kept=True,
         )
-    )  # fmt: skip
+    )
+
+
+# What is counted for each pass, and under which of these an outcome falls.
+_BY_PASS: tuple[str, ...] = ("matched", "proposed", "ambiguous")
+_BY_PASS_OF = {
+    "matched": "matched", "same": "matched", "changed": "matched", "proposed": "proposed", "ambiguous": "ambiguous",
+}  # fmt: skip
 
 
 def _forget(session: Session, reconciliation: str) -> None:
@@ -283,6 +287,9 @@ def load(database: Database, reconciliation: str, run: str | None = None) -> Run
         passes=tuple(_pass_count(item) for item in row["passes"]),
         reasons=row["reasons"],
         seconds=row["seconds"],
+        other_side=row["other_side"] or {},
+        conflicts=tuple(row["conflicts"] or ()),
+        breaks={age: row["breaks"][age] for age in breaks.AGES if age in (row["breaks"] or {})},
     )
 
 

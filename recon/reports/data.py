@@ -20,10 +20,10 @@ from recon.errors import UsageError
 from recon.expressions import TEXT_TYPES
 from recon.matching import pairs
 from recon.matching import run as runs
-from recon.matching.bind import Bound, bind
+from recon.matching.bind import bind
+from recon.matching.bound import Bound, key_names
 from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.run import Run
-from recon.matching.statements import key_names
 from recon.names import DIALECT, column, identifier
 from recon.workspace import Workspace
 

@@ -21,11 +21,12 @@ from recon.errors import ReconError
 from recon.expressions import Expression
 from recon.matching import explain, pairs
 from recon.matching import run as runs
-from recon.matching.bind import Bound, BoundPass, bind
+from recon.matching.bind import bind
+from recon.matching.bound import Bound, BoundPass, key_names
 from recon.matching.coverage import RECONCILED
 from recon.matching.explain import Candidate, Explanation, PassExplained
 from recon.matching.run import Run
-from recon.matching.statements import OUTCOMES, key_names
+from recon.matching.statements import OUTCOMES
 from recon.names import DIALECT, column, identifier
 from recon.reports.tables import count, percent
 from recon.reports.words import outcome_words, reason_words

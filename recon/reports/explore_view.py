@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from recon.errors import ReconError
-from recon.matching import run as runs
+from recon.matching import decide as deciding
 from recon.reports.explore import Field, Mark, Step, View, Why
 from recon.reports.tables import count, escape, percent, shown
 from recon.reports.words import outcome_words, reason_words
@@ -162,8 +162,8 @@ def _field(item: Field) -> str:
 
 
 def sql_html(view: View) -> str:
-    """The matching of this reconciliation as the one statement that a run executes."""
-    return _framed(f"<pre>{escape(runs.sql(view.bound))}</pre>")
+    """The matching of this reconciliation as the statements that a run executes."""
+    return _framed(f"<pre>{escape(deciding.sql(view.bound))}</pre>")
 
 
 def _framed(inner: str) -> str:

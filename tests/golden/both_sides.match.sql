@@ -1,3 +1,4 @@
+CREATE TABLE "recon"."decisions_of_the_run" AS
 WITH "best_1" AS (
   SELECT
     "ranked"."key_1",
@@ -42,7 +43,7 @@ WITH "best_1" AS (
       AND "s"."kind" = 'rent'
       AND ABS("t"."amount" - "s"."amount") < 5
     WHERE
-      "s"."kind" <> 'draft' AND "t"."lease_id" IS NULL
+      "t"."lease_id" IS NULL AND "s"."kind" <> 'draft'
   ) AS "ranked"
   WHERE
     "ranked"."position" = 1
@@ -99,4 +100,6 @@ SELECT
     THEN 'near'
   END AS "pass",
   CAST(CASE "pool"."decided" WHEN 1 THEN 1 WHEN 2 THEN 1 END AS DECIMAL(4, 3)) AS "confidence"
-FROM "pool"
+FROM "pool";
+
+ALTER TABLE "recon"."decisions_of_the_run" ADD COLUMN "reason" text, ADD COLUMN "evidence" jsonb;

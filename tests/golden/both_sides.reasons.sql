@@ -18,57 +18,58 @@ WITH "known_1" AS (
     NOT "s"."place" IS NULL AND "s"."kind" <> 'draft'
   GROUP BY
     "s"."place"
-), "best_2" AS (
+), "seen_2" AS (
   SELECT
-    "ranked"."target_key_1",
-    "ranked"."target_key_2",
-    "ranked"."source_key",
-    "ranked"."equals"
-  FROM (
-    SELECT
-      "t"."org" AS "target_key_1",
-      "t"."id" AS "target_key_2",
-      "s"."id" AS "source_key",
-      ROW_NUMBER() OVER (
-        PARTITION BY "t"."org", "t"."id"
-        ORDER BY ABS("t"."amount" - "s"."amount") ASC, "s"."kind" COLLATE "C" DESC NULLS LAST
-      ) AS "position",
-      COUNT(*) OVER (
-        PARTITION BY "t"."org", "t"."id"
-        ORDER BY ABS("t"."amount" - "s"."amount") ASC, "s"."kind" COLLATE "C" DESC NULLS LAST
-      ) AS "equals"
-    FROM "public"."pay" AS "t"
-    JOIN "public"."lease" AS "s"
-      ON "t"."place" = "s"."place"
-      AND "s"."kind" = 'rent'
-      AND ABS("t"."amount" - "s"."amount") < 5
-    WHERE
-      "s"."kind" <> 'draft' AND "t"."lease_id" IS NULL
-  ) AS "ranked"
+    "decision"."target_key_1",
+    "decision"."target_key_2",
+    BOOL_OR(TRUE) AS "met",
+    BOOL_OR("s"."kind" = 'rent' AND ABS("t"."amount" - "s"."amount") < 5) AS "holds",
+    BOOL_OR("s"."kind" = 'rent' AND ABS("t"."amount" - "s"."amount") < 5) AS "candidate",
+    BOOL_OR("s"."kind" = 'rent' AND ABS("t"."amount" - "s"."amount") < 5) AS "allowed"
+  FROM "recon"."decisions_example" AS "decision"
+  JOIN "public"."pay" AS "t"
+    ON "t"."org" = "decision"."target_key_1" AND "t"."id" = "decision"."target_key_2"
+  JOIN "public"."lease" AS "s"
+    ON "t"."place" = "s"."place"
   WHERE
-    "ranked"."position" = 1
+    "decision"."outcome" IN ('unmatched') AND "s"."kind" <> 'draft'
+  GROUP BY
+    "decision"."target_key_1",
+    "decision"."target_key_2"
 ), "reasons" AS (
   SELECT
     "decision"."target_key_1",
     "decision"."target_key_2",
     CASE
       WHEN "t"."place" IS NULL OR "t"."amount" IS NULL
-      THEN 4
+      THEN 8
       WHEN "known_1"."key_1" IS NULL
-      THEN 3
+      THEN 7
       WHEN "known_1"."holds"
       THEN 1
-      ELSE 2
+      ELSE 6
     END AS "rank_1",
     CASE
       WHEN "t"."place" IS NULL
-      THEN 4
+      THEN JSONB_BUILD_OBJECT('null', CAST('place' AS TEXT))
+      WHEN "t"."amount" IS NULL
+      THEN JSONB_BUILD_OBJECT('null', CAST('amount' AS TEXT))
+    END AS "details_1",
+    CASE
+      WHEN "t"."place" IS NULL
+      THEN 8
       WHEN "known_2"."key_1" IS NULL
-      THEN 3
-      WHEN NOT "best_2"."equals" IS NULL
+      THEN 7
+      WHEN "seen_2"."allowed"
       THEN 1
-      ELSE 2
-    END AS "rank_2"
+      WHEN "seen_2"."candidate"
+      THEN 4
+      ELSE 6
+    END AS "rank_2",
+    CASE
+      WHEN "t"."place" IS NULL
+      THEN JSONB_BUILD_OBJECT('null', CAST('place' AS TEXT))
+    END AS "details_2"
   FROM "recon"."decisions_example" AS "decision"
   JOIN "public"."pay" AS "t"
     ON "t"."org" = "decision"."target_key_1" AND "t"."id" = "decision"."target_key_2"
@@ -76,48 +77,80 @@ WITH "known_1" AS (
     ON "t"."place" = "known_1"."key_1" AND "t"."amount" = "known_1"."key_2"
   LEFT JOIN "known_2"
     ON "t"."place" = "known_2"."key_1"
-  LEFT JOIN "best_2"
-    ON "t"."org" = "best_2"."target_key_1" AND "t"."id" = "best_2"."target_key_2"
+  LEFT JOIN "seen_2"
+    ON "decision"."target_key_1" = "seen_2"."target_key_1"
+    AND "decision"."target_key_2" = "seen_2"."target_key_2"
   WHERE
-    "decision"."outcome" = 'unmatched'
+    "decision"."outcome" IN ('unmatched')
 )
 UPDATE "recon"."decisions_example" AS "decision" SET "reason" = CASE LEAST("reasons"."rank_1", "reasons"."rank_2")
   WHEN 1
   THEN 'tie'
   WHEN 2
-  THEN 'when_false'
+  THEN 'taken'
   WHEN 3
-  THEN 'no_candidate'
+  THEN 'already_linked'
   WHEN 4
+  THEN 'forbidden'
+  WHEN 5
+  THEN 'out_of_tolerance'
+  WHEN 6
+  THEN 'when_false'
+  WHEN 7
+  THEN 'no_candidate'
+  WHEN 8
   THEN 'null_key'
 END, "pass" = CASE
   WHEN "reasons"."rank_1" = LEAST("reasons"."rank_1", "reasons"."rank_2")
   THEN 'exact'
   WHEN "reasons"."rank_2" = LEAST("reasons"."rank_1", "reasons"."rank_2")
   THEN 'near'
-END, "evidence" = JSONB_BUILD_OBJECT(
-  'exact',
-  CASE "reasons"."rank_1"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END,
-  'near',
-  CASE "reasons"."rank_2"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END
+END, "evidence" = JSONB_STRIP_NULLS(
+  JSONB_BUILD_OBJECT(
+    'passes',
+    JSONB_BUILD_OBJECT(
+      'exact',
+      CASE "reasons"."rank_1"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END,
+      'near',
+      CASE "reasons"."rank_2"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END
+    ),
+    'details',
+    JSONB_BUILD_OBJECT('exact', "reasons"."details_1", 'near', "reasons"."details_2")
+  )
 )
 FROM "reasons"
 WHERE

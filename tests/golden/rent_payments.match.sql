@@ -1,3 +1,4 @@
+CREATE TABLE "recon"."decisions_of_the_run" AS
 WITH "best_1" AS (
   SELECT
     "ranked"."key_1",
@@ -192,4 +193,6 @@ SELECT
     WHEN 4
     THEN 0.3
   END AS DECIMAL(4, 3)) AS "confidence"
-FROM "pool"
+FROM "pool";
+
+ALTER TABLE "recon"."decisions_of_the_run" ADD COLUMN "reason" text, ADD COLUMN "evidence" jsonb;

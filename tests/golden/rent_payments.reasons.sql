@@ -41,32 +41,50 @@ WITH "known_1" AS (
     "decision"."target_key",
     CASE
       WHEN "t"."payprop_invoice_id" COLLATE "C" IS NULL
-      THEN 4
+      THEN 8
       WHEN "known_1"."key_1" IS NULL
-      THEN 3
-      ELSE 2
+      THEN 7
+      ELSE 6
     END AS "rank_1",
     CASE
+      WHEN "t"."payprop_invoice_id" COLLATE "C" IS NULL
+      THEN JSONB_BUILD_OBJECT('null', CAST('payprop_invoice_id' AS TEXT))
+    END AS "details_1",
+    CASE
       WHEN "t"."property_id" IS NULL OR "t"."customer_id" IS NULL
-      THEN 4
+      THEN 8
       WHEN "known_2"."key_1" IS NULL
-      THEN 3
-      ELSE 2
+      THEN 7
+      ELSE 6
     END AS "rank_2",
     CASE
       WHEN "t"."property_id" IS NULL
-      THEN 4
+      THEN JSONB_BUILD_OBJECT('null', CAST('property_id' AS TEXT))
+      WHEN "t"."customer_id" IS NULL
+      THEN JSONB_BUILD_OBJECT('null', CAST('customer_id' AS TEXT))
+    END AS "details_2",
+    CASE
+      WHEN "t"."property_id" IS NULL
+      THEN 8
       WHEN "known_3"."key_1" IS NULL
-      THEN 3
-      ELSE 2
+      THEN 7
+      ELSE 6
     END AS "rank_3",
     CASE
       WHEN "t"."property_id" IS NULL
-      THEN 4
+      THEN JSONB_BUILD_OBJECT('null', CAST('property_id' AS TEXT))
+    END AS "details_3",
+    CASE
+      WHEN "t"."property_id" IS NULL
+      THEN 8
       WHEN "known_4"."key_1" IS NULL
-      THEN 3
-      ELSE 2
-    END AS "rank_4"
+      THEN 7
+      ELSE 6
+    END AS "rank_4",
+    CASE
+      WHEN "t"."property_id" IS NULL
+      THEN JSONB_BUILD_OBJECT('null', CAST('property_id' AS TEXT))
+    END AS "details_4"
   FROM "recon"."decisions_example" AS "decision"
   JOIN "public"."historical_transactions" AS "t"
     ON "t"."id" = "decision"."target_key"
@@ -79,16 +97,24 @@ WITH "known_1" AS (
   LEFT JOIN "known_4"
     ON "t"."property_id" = "known_4"."key_1"
   WHERE
-    "decision"."outcome" = 'unmatched'
+    "decision"."outcome" IN ('unmatched')
 )
 UPDATE "recon"."decisions_example" AS "decision" SET "reason" = CASE LEAST("reasons"."rank_1", "reasons"."rank_2", "reasons"."rank_3", "reasons"."rank_4")
   WHEN 1
   THEN 'tie'
   WHEN 2
-  THEN 'when_false'
+  THEN 'taken'
   WHEN 3
-  THEN 'no_candidate'
+  THEN 'already_linked'
   WHEN 4
+  THEN 'forbidden'
+  WHEN 5
+  THEN 'out_of_tolerance'
+  WHEN 6
+  THEN 'when_false'
+  WHEN 7
+  THEN 'no_candidate'
+  WHEN 8
   THEN 'null_key'
 END, "pass" = CASE
   WHEN "reasons"."rank_1" = LEAST("reasons"."rank_1", "reasons"."rank_2", "reasons"."rank_3", "reasons"."rank_4")
@@ -99,51 +125,99 @@ END, "pass" = CASE
   THEN 'property_without_customer'
   WHEN "reasons"."rank_4" = LEAST("reasons"."rank_1", "reasons"."rank_2", "reasons"."rank_3", "reasons"."rank_4")
   THEN 'property_of_another_tenant'
-END, "evidence" = JSONB_BUILD_OBJECT(
-  'payprop_invoice_id',
-  CASE "reasons"."rank_1"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END,
-  'property_and_customer',
-  CASE "reasons"."rank_2"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END,
-  'property_without_customer',
-  CASE "reasons"."rank_3"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END,
-  'property_of_another_tenant',
-  CASE "reasons"."rank_4"
-    WHEN 1
-    THEN 'tie'
-    WHEN 2
-    THEN 'when_false'
-    WHEN 3
-    THEN 'no_candidate'
-    WHEN 4
-    THEN 'null_key'
-  END
+END, "evidence" = JSONB_STRIP_NULLS(
+  JSONB_BUILD_OBJECT(
+    'passes',
+    JSONB_BUILD_OBJECT(
+      'payprop_invoice_id',
+      CASE "reasons"."rank_1"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END,
+      'property_and_customer',
+      CASE "reasons"."rank_2"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END,
+      'property_without_customer',
+      CASE "reasons"."rank_3"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END,
+      'property_of_another_tenant',
+      CASE "reasons"."rank_4"
+        WHEN 1
+        THEN 'tie'
+        WHEN 2
+        THEN 'taken'
+        WHEN 3
+        THEN 'already_linked'
+        WHEN 4
+        THEN 'forbidden'
+        WHEN 5
+        THEN 'out_of_tolerance'
+        WHEN 6
+        THEN 'when_false'
+        WHEN 7
+        THEN 'no_candidate'
+        WHEN 8
+        THEN 'null_key'
+      END
+    ),
+    'details',
+    JSONB_BUILD_OBJECT(
+      'payprop_invoice_id',
+      "reasons"."details_1",
+      'property_and_customer',
+      "reasons"."details_2",
+      'property_without_customer',
+      "reasons"."details_3",
+      'property_of_another_tenant',
+      "reasons"."details_4"
+    )
+  )
 )
 FROM "reasons"
 WHERE

@@ -13,8 +13,11 @@ import pytest
 from recon.backfill import change, scripts
 from recon.database import relations, tables
 from recon.database.connect import Database
-from recon.matching import pairs, statements
-from recon.matching.bind import Bound, bind
+from recon.matching import decide as deciding
+from recon.matching import pairs, reasons
+from recon.matching.bind import bind
+from recon.matching.bound import Bound
+from recon.matching.pool import Pool
 from recon.names import DIALECT
 from tests.support import load_rent_sample, rent_spec, simple_spec
 
@@ -30,8 +33,8 @@ def compare(name: str, text: str) -> None:
     assert text.rstrip("\n") == path.read_text(encoding="utf-8").rstrip("\n"), f"{name} differs: see `make golden`"
 
 
-def matching_sql(bound: Bound) -> str:
-    return statements.decisions(bound).sql(DIALECT, pretty=True)
+def reasons_sql(bound: Bound) -> str:
+    return reasons.of_unmatched(bound, Pool(), tables.own("decisions", "example"))
 
 
 def test_the_sql_of_the_rent_payments(database: Database) -> None:
@@ -39,8 +42,8 @@ def test_the_sql_of_the_rent_payments(database: Database) -> None:
     spec = rent_spec()
     with database.session(read_only=True) as session:
         bound = bind(session, spec)
-        compare("rent_payments.match.sql", matching_sql(bound))
-        compare("rent_payments.reasons.sql", statements.unmatched_reasons(bound, tables.own("decisions", "example")))
+        compare("rent_payments.match.sql", deciding.sql(bound))
+        compare("rent_payments.reasons.sql", reasons_sql(bound))
         compare("rent_payments.pairs.sql", pairs.pairs(bound, "example").sql(DIALECT, pretty=True))
         session.users_path()
         made = change.of(bound, relations.table(session, "historical_transactions", "t"))
@@ -72,5 +75,34 @@ def test_the_sql_of_passes_that_look_at_both_sides(database: Database) -> None:
             ],
         )
         bound = bind(session, spec)
-        compare("both_sides.match.sql", matching_sql(bound))
-        compare("both_sides.reasons.sql", statements.unmatched_reasons(bound, tables.own("decisions", "example")))
+        compare("both_sides.match.sql", deciding.sql(bound))
+        compare("both_sides.reasons.sql", reasons_sql(bound))
+
+
+def test_the_sql_of_one_to_one_with_windows_and_comparison(database: Database) -> None:
+    with database.session() as session:
+        session.execute(
+            "CREATE TABLE jobs (org text, id uuid, customer int, starts timestamptz, PRIMARY KEY (org, id))"
+        )
+        session.execute("CREATE TABLE stays (id int PRIMARY KEY, org text, customer int, ends timestamptz, job uuid)")
+        spec = simple_spec(
+            target={"table": "stays", "key": "id"},
+            source={"table": "jobs", "key": ["org", "id"]},
+            link=None,
+            scope="org",
+            cardinality="one_to_one",
+            passes=[
+                {"name": "same", "on": ["customer"], "on_tie": "next"},
+                {
+                    "name": "near",
+                    "on": ["customer"],
+                    "within": {"target": "ends", "source": "starts", "tolerance": "1 hour"},
+                    "prefer": ["nearest"],
+                },
+            ],
+            valid=[{"rule": "s.starts is not null", "issue": "no start"}],
+            compare={"ends": {"source": "starts", "tolerance": {"after": "5 minutes"}}},
+        )
+        bound = bind(session, spec)
+        compare("one_to_one.match.sql", deciding.sql(bound))
+        compare("one_to_one.reasons.sql", reasons_sql(bound))

@@ -175,9 +175,9 @@ def test_text_comparison_of_different_types_is_possible_where_the_spec_says_so(p
     assert runs.match(plain, spec, "ann").outcomes == {"matched": 1, "unmatched": 1}
 
 
-def test_what_this_version_does_not_match_is_refused_in_one_line(plain: Database) -> None:
-    with pytest.raises(SpecError, match="does not match with cardinality: one_to_one"):
-        runs.match(plain, simple_spec(cardinality="one_to_one"), "ann")
+def test_records_from_files_and_outside_systems_are_refused_in_one_line(plain: Database) -> None:
+    with pytest.raises(SpecError, match=r"records come from bronze/jobs\.csv"):
+        runs.match(plain, simple_spec(source={"file": "bronze/jobs.csv", "key": "id"}), "ann")
 
 
 def test_keys_that_do_not_tell_records_apart_are_refused(database: Database) -> None:

@@ -14,7 +14,7 @@ from recon.errors import (
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
-from recon.matching.statements import Filter
+from recon.matching.pool import Filter
 from recon.spec import Reconciliation
 from recon.systems.rent_payments.lookup import find_invoice_for_transaction
 from recon.workspace import Workspace

@@ -1,0 +1,137 @@
+-- One pass of one_to_one: repeated mutual best over pg_temp.recon_pairs(t, s, r), where a smaller r is a better pair.
+--
+-- Accepted pairs go to pg_temp.recon_accepted(t, s). What is left in pg_temp.recon_pairs are ties: pairs of records
+-- that both still hold candidates and have no single best one.
+--
+-- Rounds over whole sets come first: in each, every pair that is the one best of both its records is accepted, and all
+-- pairs of the accepted records leave. While most of what is left goes in a round, nothing is faster. A chain, in which
+-- each pair waits for the one before it, would need as many rounds as it has pairs; so once a round settles little, the
+-- rest is walked once, class by class of equal r, best class first. Both give the same result: r orders the pairs of
+-- targets and of sources alike, so whatever is accepted or tied in a class depends on the better classes only.
+DO $rounds$
+DECLARE
+    slow_share constant float := 0.25;  -- of what was left at the round's start; below this a walk costs less
+    at_start bigint;
+    left_over bigint;
+    pair record;
+    now_class bigint := 0;
+    target_count int;
+    source_count int;
+    -- Of each record, by its number: 0 free, 1 taken, 2 tied.
+    target_state int[];
+    source_state int[];
+    -- In which class a record was last met, and in how many of that class's open pairs it stands.
+    target_class bigint[];
+    source_class bigint[];
+    target_pairs int[];
+    source_pairs int[];
+    -- The open pairs of the class at hand.
+    class_targets int[] := '{}';
+    class_sources int[] := '{}';
+    class_size int := 0;
+    taken_targets int[] := '{}';
+    taken_sources int[] := '{}';
+    taken int := 0;
+BEGIN
+    CREATE TEMPORARY TABLE recon_accepted ON COMMIT DROP AS SELECT t, s FROM pg_temp.recon_pairs LIMIT 0;
+    SELECT count(*) INTO left_over FROM pg_temp.recon_pairs;
+    LOOP
+        EXIT WHEN left_over = 0;
+        at_start := left_over;
+        CREATE TEMPORARY TABLE recon_best ON COMMIT DROP AS
+        SELECT t, s FROM (
+            SELECT t, s,
+                row_number() OVER of_target AS target_place, count(*) OVER of_target AS target_equals,
+                row_number() OVER of_source AS source_place, count(*) OVER of_source AS source_equals
+            FROM pg_temp.recon_pairs
+            WINDOW of_target AS (PARTITION BY t ORDER BY r), of_source AS (PARTITION BY s ORDER BY r)
+        ) AS placed
+        WHERE target_place = 1 AND target_equals = 1 AND source_place = 1 AND source_equals = 1;
+        INSERT INTO pg_temp.recon_accepted SELECT t, s FROM pg_temp.recon_best;
+        CREATE TEMPORARY TABLE recon_left ON COMMIT DROP AS
+        SELECT pairs.* FROM pg_temp.recon_pairs AS pairs
+        WHERE NOT EXISTS (SELECT FROM pg_temp.recon_best AS best WHERE best.t = pairs.t)
+          AND NOT EXISTS (SELECT FROM pg_temp.recon_best AS best WHERE best.s = pairs.s);
+        GET DIAGNOSTICS left_over = ROW_COUNT;
+        DROP TABLE pg_temp.recon_pairs, pg_temp.recon_best;
+        ALTER TABLE pg_temp.recon_left RENAME TO recon_pairs;
+        IF left_over = at_start THEN
+            RETURN;  -- only ties are left
+        END IF;
+        EXIT WHEN at_start - left_over < slow_share * at_start;
+    END LOOP;
+    IF left_over = 0 THEN
+        RETURN;
+    END IF;
+
+    CREATE TEMPORARY TABLE recon_numbered ON COMMIT DROP AS
+    SELECT t, s, dense_rank() OVER (ORDER BY t)::int AS target, dense_rank() OVER (ORDER BY s)::int AS source,
+        dense_rank() OVER (ORDER BY r) AS class
+    FROM pg_temp.recon_pairs;
+    SELECT max(target), max(source) INTO target_count, source_count FROM pg_temp.recon_numbered;
+    target_state := array_fill(0, ARRAY[target_count]);
+    source_state := array_fill(0, ARRAY[source_count]);
+    target_class := array_fill(0::bigint, ARRAY[target_count]);
+    source_class := array_fill(0::bigint, ARRAY[source_count]);
+    target_pairs := array_fill(0, ARRAY[target_count]);
+    source_pairs := array_fill(0, ARRAY[source_count]);
+    FOR pair IN
+        SELECT target, source, class FROM pg_temp.recon_numbered
+        UNION ALL SELECT 0, 0, NULL  -- closes the last class
+        ORDER BY class NULLS LAST
+    LOOP
+        IF pair.class IS DISTINCT FROM now_class THEN
+            FOR number IN 1 .. class_size LOOP
+                -- Both free, and neither stands in another open pair of the class: the one best of both.
+                IF target_state[class_targets[number]] = 0 AND source_state[class_sources[number]] = 0
+                    AND target_pairs[class_targets[number]] = 1 AND source_pairs[class_sources[number]] = 1 THEN
+                    target_state[class_targets[number]] := 1;
+                    source_state[class_sources[number]] := 1;
+                    taken := taken + 1;
+                    taken_targets[taken] := class_targets[number];
+                    taken_sources[taken] := class_sources[number];
+                ELSE
+                    -- Its best pairs stay, and it has no single best one: nothing of a worse class can be its best.
+                    IF target_state[class_targets[number]] = 0 THEN
+                        target_state[class_targets[number]] := 2;
+                    END IF;
+                    IF source_state[class_sources[number]] = 0 THEN
+                        source_state[class_sources[number]] := 2;
+                    END IF;
+                END IF;
+            END LOOP;
+            class_size := 0;
+            now_class := pair.class;
+        END IF;
+        IF pair.class IS NOT NULL AND target_state[pair.target] <> 1 AND source_state[pair.source] <> 1 THEN
+            class_size := class_size + 1;
+            class_targets[class_size] := pair.target;
+            class_sources[class_size] := pair.source;
+            IF target_class[pair.target] = now_class THEN
+                target_pairs[pair.target] := target_pairs[pair.target] + 1;
+            ELSE
+                target_class[pair.target] := now_class;
+                target_pairs[pair.target] := 1;
+            END IF;
+            IF source_class[pair.source] = now_class THEN
+                source_pairs[pair.source] := source_pairs[pair.source] + 1;
+            ELSE
+                source_class[pair.source] := now_class;
+                source_pairs[pair.source] := 1;
+            END IF;
+        END IF;
+    END LOOP;
+
+    CREATE TEMPORARY TABLE recon_walked ON COMMIT DROP AS
+    SELECT numbered.t, numbered.s
+    FROM unnest(taken_targets[1:taken], taken_sources[1:taken]) AS accepted(target, source)
+    JOIN pg_temp.recon_numbered AS numbered USING (target, source);
+    INSERT INTO pg_temp.recon_accepted SELECT t, s FROM pg_temp.recon_walked;
+    CREATE TEMPORARY TABLE recon_left ON COMMIT DROP AS
+    SELECT pairs.* FROM pg_temp.recon_pairs AS pairs
+    WHERE NOT EXISTS (SELECT FROM pg_temp.recon_walked AS walked WHERE walked.t = pairs.t)
+      AND NOT EXISTS (SELECT FROM pg_temp.recon_walked AS walked WHERE walked.s = pairs.s);
+    DROP TABLE pg_temp.recon_pairs, pg_temp.recon_walked, pg_temp.recon_numbered;
+    ALTER TABLE pg_temp.recon_left RENAME TO recon_pairs;
+END
+$rounds$
