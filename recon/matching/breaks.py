@@ -48,9 +48,9 @@ def update(session: Session, bound: Bound, decisions_table: exp.Table, run_id: s
     new = session.execute(_REOPENED, name, run_id).rowcount + session.execute(_OPENED, name, run_id).rowcount
     if session.execute(_CLOSING, name, run_id).rowcount:
         session.execute("ANALYZE pg_temp.recon_closing")
-        session.execute(_CREATE.format("recon_decided", _decided(bound, decisions_table).sql(DIALECT)))
+        session.execute(_CREATE.format("recon_settled", _decided(bound, decisions_table).sql(DIALECT)))
         session.execute(_RESOLVED, name, run_id, limited)
-    for table in ("recon_seen", "recon_closing", "recon_decided"):
+    for table in ("recon_seen", "recon_closing", "recon_settled"):
         session.execute(f"DROP TABLE IF EXISTS pg_temp.{table}")
     return ages(session, name, new)
 
@@ -221,7 +221,7 @@ _CLOSING = """
 _RESOLVED = """
     WITH resolved AS (
         UPDATE recon.breaks AS break SET state = 'resolved', resolved_at = now()
-        FROM pg_temp.recon_closing AS closing LEFT JOIN pg_temp.recon_decided AS decided USING (side, key)
+        FROM pg_temp.recon_closing AS closing LEFT JOIN pg_temp.recon_settled AS decided USING (side, key)
         WHERE break.reconciliation = $1 AND break.side = closing.side AND break.key = closing.key
           AND (decided.outcome IS NOT NULL OR NOT $3)
         RETURNING break.side, break.key, decided.outcome, decided.pass

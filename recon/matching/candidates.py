@@ -61,8 +61,9 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
 def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) -> frozenset[str]:
     """Refuse a pass that would explode, before anything is matched.
 
-    A pass that lists its pairs is counted. One that needs no pairs, because its key alone decides, would call all of
-    them ties where it has no preference; it is counted only where the planner expects as many.
+    A pass is counted where the planner expects many pairs by each of its equalities alone (of all together it expects
+    far too few where columns go together). A pass that needs no pairs, because its key alone decides, is counted only
+    where it has no preference: then all of them would be ties.
 
     Returns:
         The passes that have so many pairs of equal key that they are not looked at one by one for a reason.
@@ -72,12 +73,8 @@ def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) ->
     """
     wide: set[str] = set()
     for rule in bound.passes:
-        by_key = rule.reducible if bound.spec.cardinality == "many_to_one" else rule.by_key and not rule.prefer
-        if (
-            by_key
-            and not pool.forbidden
-            and (rule.prefer or _expected(session, bound, rule, pool) < limit / ERROR_OF_ESTIMATES)
-        ):
+        reducible = bound.spec.cardinality == "many_to_one" and rule.reducible and not pool.forbidden
+        if (reducible and rule.prefer) or _expected(session, bound, rule) < limit / ERROR_OF_ESTIMATES:
             continue
         counted = count(session, bound, rule, pool)
         if counted.pairs > limit:
@@ -87,17 +84,17 @@ def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) ->
     return frozenset(wide)
 
 
-def _expected(session: Session, bound: Bound, rule: BoundPass, pool: Pool) -> float:
-    """How many pairs the planner expects, from its statistics alone."""
-    query = (
-        exp.Select(expressions=[exp.Literal.number(1)])
-        .from_(bound.target.aliased("t"))
-        .join(bound.source.aliased("s"), on=exp.and_(*rule.equalities()))
-    )
-    conditions = [*bound.where("t"), *bound.where("s"), *rule.conditions()]
-    query = query.where(*conditions) if conditions else query
-    plan = session.value(f"EXPLAIN (FORMAT JSON) {query.sql(DIALECT)}")
-    return float(plan[0]["Plan"]["Plan Rows"])
+def _expected(session: Session, bound: Bound, rule: BoundPass) -> float:
+    """How many pairs the planner expects at most, from its statistics: those of the equality that divides best."""
+    expected: list[float] = []
+    for equality in rule.equalities() or [exp.true()]:
+        query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.target.aliased("t"))
+        query = query.join(bound.source.aliased("s"), on=equality)
+        conditions = [*bound.where("t"), *bound.where("s"), *rule.when_target, *rule.when_source]
+        query = query.where(*[part.copy() for part in conditions]) if conditions else query
+        plan = session.value(f"EXPLAIN (FORMAT JSON) {query.sql(DIALECT)}")
+        expected.append(float(plan[0]["Plan"]["Plan Rows"]))
+    return min(expected)
 
 
 def refusal(rule: BoundPass, pairs: PassPairs, limit: int = MAX_PAIRS) -> TooManyPairs:

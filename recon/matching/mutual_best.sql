@@ -10,7 +10,7 @@
 -- targets and of sources alike, so whatever is accepted or tied in a class depends on the better classes only.
 DO $rounds$
 DECLARE
-    slow_share constant float := 0.25;  -- of what was left at the round's start; below this a walk costs less
+    slow_share constant float := 0.05;  -- of what was left at the round's start; below this the walk costs less
     at_start bigint;
     left_over bigint;
     pair record;
@@ -41,12 +41,13 @@ BEGIN
         CREATE TEMPORARY TABLE recon_best ON COMMIT DROP AS
         SELECT t, s FROM (
             SELECT t, s,
-                row_number() OVER of_target AS target_place, count(*) OVER of_target AS target_equals,
-                row_number() OVER of_source AS source_place, count(*) OVER of_source AS source_equals
+                -- No pair of the record stands before this one, and the next one is worse.
+                lag(t) OVER of_target IS NULL AND (lead(r) OVER of_target > r) IS NOT FALSE AS best_of_target,
+                lag(s) OVER of_source IS NULL AND (lead(r) OVER of_source > r) IS NOT FALSE AS best_of_source
             FROM pg_temp.recon_pairs
             WINDOW of_target AS (PARTITION BY t ORDER BY r), of_source AS (PARTITION BY s ORDER BY r)
         ) AS placed
-        WHERE target_place = 1 AND target_equals = 1 AND source_place = 1 AND source_equals = 1;
+        WHERE best_of_target AND best_of_source;
         INSERT INTO pg_temp.recon_accepted SELECT t, s FROM pg_temp.recon_best;
         CREATE TEMPORARY TABLE recon_left ON COMMIT DROP AS
         SELECT pairs.* FROM pg_temp.recon_pairs AS pairs

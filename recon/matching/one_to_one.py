@@ -28,7 +28,7 @@ from recon.matching.pool import (
     present,
     temporary,
 )
-from recon.matching.statements import case, equal, named, no_keys, not_null, said, verdict
+from recon.matching.statements import case, equal, named, no_keys, not_null, only, said, verdict
 from recon.names import DIALECT, column, identifier
 from recon.spec import OVERRIDE
 
@@ -36,9 +36,6 @@ _MET = "recon_met"
 _PAIRS, _ACCEPTED = "recon_pairs", "recon_accepted"
 _NUMBERED: dict[Side, str] = {"t": "recon_numbered_targets", "s": "recon_numbered_sources"}
 _NUMBER: dict[Side, str] = {"t": "t", "s": "s"}
-_WITH_MINIMUM = frozenset(
-    {"int2", "int4", "int8", "numeric", "float4", "float8", "text", "varchar", "bpchar", "date", "timestamp", "timestamptz"}
-)  # fmt: skip
 
 
 def start(bound: Bound, pool: Pool) -> Iterator[str]:
@@ -141,22 +138,24 @@ def _met(bound: Bound, pool: Pool, rule: BoundPass, first: bool) -> exp.Select:
         distinct=False,
     )
 
-    def of_key(function: exp.Expr) -> exp.Window:
-        return exp.Window(this=function, partition_by=[column("heap", name) for name in keys])
-
     counts = [
-        exp.alias_(of_key(exp.Count(this=column("heap", bound.key_names(side)[0]))), f"records_{side}", quoted=True)
+        exp.alias_(
+            exp.Window(
+                this=exp.Count(this=column("heap", bound.key_names(side)[0])),
+                partition_by=[column("heap", name) for name in keys],
+            ),
+            f"records_{side}",
+            quoted=True,
+        )
         for side in SIDES
     ]
-    only = [
-        exp.alias_(of_key(_least(bound, other, column("heap", name))), f"only_{position}", quoted=True)
-        for position, name in enumerate(bound.key_names(other), start=1)
+    of_heap = exp.Window(partition_by=[column("heap", name) for name in keys])
+    ones = [
+        exp.alias_(only(bound, other, key, column("heap", name), of_heap), f"only_{position}", quoted=True)
+        for position, (key, name) in enumerate(zip(bound.keys(other), bound.key_names(other), strict=True), start=1)
     ]
-    for part, key in zip(only, bound.keys(other), strict=True):
-        if bound.relation[other].columns[key.name] not in _WITH_MINIMUM:
-            part.set("this", exp.cast(part.this, bound.relation[other].type_of(key.name)))
     every = [column("heap", name) for side in SIDES for name in bound.key_names(side)]
-    counted = exp.Select(expressions=[*every, *counts, *only]).from_(
+    counted = exp.Select(expressions=[*every, *counts, *ones]).from_(
         exp.Subquery(this=heap, alias=exp.TableAlias(this=identifier("heap")))
     )
     once = [exp.EQ(this=column("counted", f"records_{side}"), expression=exp.Literal.number(1)) for side in SIDES]
@@ -166,20 +165,13 @@ def _met(bound: Bound, pool: Pool, rule: BoundPass, first: bool) -> exp.Select:
         exp.Select(
             expressions=[
                 *[column("counted", name) for side in SIDES for name in bound.key_names(side)],
-                *[column("counted", part.alias) for part in only],
+                *[column("counted", part.alias) for part in ones],
                 exp.alias_(exp.and_(*once), "alone", quoted=True),
             ]
         )
         .from_(exp.Subquery(this=counted, alias=exp.TableAlias(this=identifier("counted"))))
         .where(*some, exp.or_(is_own, exp.Not(this=exp.paren(exp.and_(*[test.copy() for test in once])))))
     )
-
-
-def _least(bound: Bound, side: Side, key: exp.Column) -> exp.Min:
-    """The key of the one record of a group. Types without a min() are taken as text."""
-    name = bound.keys(side)[bound.key_names(side).index(key.name)].name
-    plain = bound.relation[side].columns[name] in _WITH_MINIMUM
-    return exp.Min(this=key if plain else exp.cast(key, "text"))
 
 
 def _members(bound: Bound, pool: Pool, rule: BoundPass, side: Side, first: bool) -> list[exp.Expr]:
@@ -364,15 +356,7 @@ def _with_holders(bound: Bound, select: exp.Select) -> exp.Select:
     held = column("t", bound.spec.link.column)
     names = bound.key_names("t")
     alone = exp.EQ(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1))
-    ones: list[exp.Expr] = []
-    for key in bound.keys("t"):
-        plain = bound.target.columns[key.name] in _WITH_MINIMUM
-        one = (
-            exp.Min(this=key)
-            if plain
-            else exp.cast(exp.Min(this=exp.cast(key, "text")), bound.target.type_of(key.name))
-        )
-        ones.append(case(None, [(alone.copy(), one)]))
+    ones = [case(None, [(alone.copy(), only(bound, "t", key))]) for key in bound.keys("t")]
     holders = (
         exp.Select(
             expressions=[

@@ -13,7 +13,7 @@ from recon.matching import pool as pools
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.comparison import outcomes_alone
 from recon.matching.pool import DECIDED, EXCLUDED, TIED, Pool, present, temporary
-from recon.matching.statements import case, equal, named, not_null
+from recon.matching.statements import case, equal, first_columns, named, not_null
 from recon.names import DIALECT, column, identifier
 from recon.spec import OVERRIDE
 
@@ -269,7 +269,7 @@ class _PassReason:
         holds: exp.Expr = exp.and_(*own) if own else exp.true()
         select = exp.Select(expressions=[*named(parts, names), exp.alias_(_any(holds), "holds", quoted=True)])
         select = select.from_(self.bound.relation[self.other].aliased(self.other))
-        return select.group_by(*[part.copy() for part in parts]).where(*not_null(parts), *self._others())
+        return select.group_by(*first_columns(len(parts))).where(*not_null(parts), *self._others())
 
     def _seen(self) -> exp.Select:
         """For each record, what there is among the other side's records with its key."""

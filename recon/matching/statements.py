@@ -123,9 +123,16 @@ def reduced_source(bound: Bound, rule: BoundPass, pool: Pool) -> exp.Select:
     """One row for each key of the source: the preferred one, and how many rows are as good."""
     names = [f"key_{number}" for number in range(1, len(rule.sources) + 1)]
     conditions = [*not_null(rule.sources), *(part.copy() for part in rule.when_source), *pool.eligible(bound, "s")]
-    ranked = exp.Select(expressions=named(rule.sources, names)).from_(bound.source.aliased("s")).where(*conditions)
-    ranked = _ranked(ranked, bound, rule, rule.sources)
-    return _first(ranked, [*names, *bound.key_names("s")])
+    keyed = exp.Select(expressions=named(rule.sources, names)).from_(bound.source.aliased("s")).where(*conditions)
+    if rule.prefer:
+        return _first(_ranked(keyed, bound, rule, rule.sources), [*names, *bound.key_names("s")])
+    # Without preference all are equally good, and which one is named matters only where there is one.
+    ones = [
+        exp.alias_(only(bound, "s", key), name, quoted=True)
+        for key, name in zip(bound.source_keys, bound.key_names("s"), strict=True)
+    ]
+    counted = exp.alias_(exp.Count(this=exp.Star()), "equals", quoted=True)
+    return keyed.select(*ones, counted).group_by(*first_columns(len(names)))
 
 
 def _best_candidate(bound: Bound, rule: BoundPass, pool: Pool, conditions: Sequence[exp.Expr]) -> exp.Select:
@@ -269,6 +276,36 @@ def named(trees: Sequence[exp.Expr], names: Sequence[str]) -> list[exp.Expr]:
     return [exp.alias_(tree.copy(), name, quoted=True) for tree, name in zip(trees, names, strict=True)]
 
 
+# Types that min() knows; others are taken as text and back.
+_WITH_MINIMUM = frozenset(
+    """
+    int2 int4 int8 numeric float4 float8 text varchar bpchar date timestamp timestamptz
+    """.split()
+)
+
+
+def only(
+    bound: Bound, side: Side, key: exp.Column, value: exp.Expr | None = None, over: exp.Window | None = None
+) -> exp.Expr:
+    """The key of the one record of a group, by min().
+
+    Args:
+        bound: the spec.
+        side: whose key it is.
+        key: the column of the key.
+        value: what stands for it in the group; default: the column itself.
+        over: the window that is the group; default: GROUP BY.
+    """
+    plain = bound.relation[side].columns[key.name] in _WITH_MINIMUM
+    value = value or key
+    least: exp.Expr = exp.Min(this=value.copy() if plain else exp.cast(value.copy(), "text"))
+    if over is not None:
+        whole = over.copy()
+        whole.set("this", least)
+        least = whole
+    return least if plain else exp.cast(least, bound.relation[side].type_of(key.name))
+
+
 def no_keys(bound: Bound, side: Side) -> list[exp.Expr]:
     """NULLs of the types of a side's key, under recon's names for it."""
     record_set = bound.spec.target if side == "t" else bound.spec.source
@@ -279,6 +316,11 @@ def no_keys(bound: Bound, side: Side) -> list[exp.Expr]:
 def equal(trees: Sequence[exp.Expr], alias: str, names: Sequence[str]) -> list[exp.Expr]:
     """Each expression equals the named column of an alias."""
     return [exp.EQ(this=tree.copy(), expression=column(alias, name)) for tree, name in zip(trees, names, strict=True)]
+
+
+def first_columns(count: int) -> list[exp.Expr]:
+    """The first columns of a SELECT by number: in GROUP BY a constant could not stand for itself."""
+    return [exp.Literal.number(number) for number in range(1, count + 1)]
 
 
 def not_null(trees: Sequence[exp.Expr]) -> list[exp.Expr]:

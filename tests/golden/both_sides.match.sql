@@ -1,23 +1,16 @@
 CREATE TABLE "recon"."decisions_of_the_run" AS
 WITH "best_1" AS (
   SELECT
-    "ranked"."key_1",
-    "ranked"."key_2",
-    "ranked"."source_key",
-    "ranked"."equals"
-  FROM (
-    SELECT
-      "s"."place" AS "key_1",
-      "s"."amount" AS "key_2",
-      "s"."id" AS "source_key",
-      ROW_NUMBER() OVER (PARTITION BY "s"."place", "s"."amount") AS "position",
-      COUNT(*) OVER (PARTITION BY "s"."place", "s"."amount") AS "equals"
-    FROM "public"."lease" AS "s"
-    WHERE
-      NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL AND "s"."kind" <> 'draft'
-  ) AS "ranked"
+    "s"."place" AS "key_1",
+    "s"."amount" AS "key_2",
+    MIN("s"."id") AS "source_key",
+    COUNT(*) AS "equals"
+  FROM "public"."lease" AS "s"
   WHERE
-    "ranked"."position" = 1
+    NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL AND "s"."kind" <> 'draft'
+  GROUP BY
+    1,
+    2
 ), "best_2" AS (
   SELECT
     "ranked"."target_key_1",

@@ -7,8 +7,8 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL AND "s"."kind" <> 'draft'
   GROUP BY
-    "s"."place",
-    "s"."amount"
+    1,
+    2
 ), "known_2" AS (
   SELECT
     "s"."place" AS "key_1",
@@ -17,7 +17,7 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."place" IS NULL AND "s"."kind" <> 'draft'
   GROUP BY
-    "s"."place"
+    1
 ), "seen_2" AS (
   SELECT
     "decision"."target_key_1",

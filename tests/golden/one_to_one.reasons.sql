@@ -7,8 +7,8 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."org" COLLATE "C" IS NULL AND NOT "s"."customer" IS NULL
   GROUP BY
-    "s"."org" COLLATE "C",
-    "s"."customer"
+    1,
+    2
 ), "seen_1" AS (
   SELECT
     "decision"."target_key",
@@ -48,8 +48,8 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."org" COLLATE "C" IS NULL AND NOT "s"."customer" IS NULL
   GROUP BY
-    "s"."org" COLLATE "C",
-    "s"."customer"
+    1,
+    2
 ), "seen_2" AS (
   SELECT
     "decision"."target_key",

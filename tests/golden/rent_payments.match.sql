@@ -1,21 +1,14 @@
 CREATE TABLE "recon"."decisions_of_the_run" AS
 WITH "best_1" AS (
   SELECT
-    "ranked"."key_1",
-    "ranked"."source_key",
-    "ranked"."equals"
-  FROM (
-    SELECT
-      "s"."payprop_id" COLLATE "C" AS "key_1",
-      "s"."id" AS "source_key",
-      ROW_NUMBER() OVER (PARTITION BY "s"."payprop_id" COLLATE "C") AS "position",
-      COUNT(*) OVER (PARTITION BY "s"."payprop_id" COLLATE "C") AS "equals"
-    FROM "public"."invoices" AS "s"
-    WHERE
-      NOT "s"."payprop_id" COLLATE "C" IS NULL
-  ) AS "ranked"
+    "s"."payprop_id" COLLATE "C" AS "key_1",
+    MIN("s"."id") AS "source_key",
+    COUNT(*) AS "equals"
+  FROM "public"."invoices" AS "s"
   WHERE
-    "ranked"."position" = 1
+    NOT "s"."payprop_id" COLLATE "C" IS NULL
+  GROUP BY
+    1
 ), "best_2" AS (
   SELECT
     "ranked"."key_1",

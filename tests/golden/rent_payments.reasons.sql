@@ -6,7 +6,7 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."payprop_id" COLLATE "C" IS NULL
   GROUP BY
-    "s"."payprop_id" COLLATE "C"
+    1
 ), "known_2" AS (
   SELECT
     "s"."property_id" AS "key_1",
@@ -16,8 +16,8 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."property_id" IS NULL AND NOT "s"."customer_id" IS NULL
   GROUP BY
-    "s"."property_id",
-    "s"."customer_id"
+    1,
+    2
 ), "known_3" AS (
   SELECT
     "s"."property_id" AS "key_1",
@@ -26,7 +26,7 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."property_id" IS NULL
   GROUP BY
-    "s"."property_id"
+    1
 ), "known_4" AS (
   SELECT
     "s"."property_id" AS "key_1",
@@ -35,7 +35,7 @@ WITH "known_1" AS (
   WHERE
     NOT "s"."property_id" IS NULL
   GROUP BY
-    "s"."property_id"
+    1
 ), "reasons" AS (
   SELECT
     "decision"."target_key",
