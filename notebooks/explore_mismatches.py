@@ -92,6 +92,8 @@ def _(database, explore, explore_view, mo, reconciliation, stop_at, workspace):
 def _(count, explore_view, mo, percent, shown, view):
     _expected = view.bound.spec.expect.coverage
     _share = f"expected {percent(float(_expected))}" if _expected is not None else "of the population is reconciled"
+    if view.precision is not None:
+        _share = f"{_share} · precision {percent(view.precision)}"
     _stats = [
         mo.stat(
             count(view.run.population),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, look, match, people, place
+from recon.commands import backfill, check, look, match, people, place, rules
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError
 
@@ -39,6 +39,9 @@ app.command()(check.check)
 app.command()(match.match)
 app.command()(match.decisions)
 app.command()(match.explain)
+app.command()(rules.backtest)
+app.command("what-if")(rules.what_if)
+app.command("try")(rules.try_pass)
 app.command()(people.decide)
 app.command()(people.breaks)
 app.command()(match.runs)

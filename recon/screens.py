@@ -15,7 +15,7 @@ from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.checks.run import CheckResult
 from recon.matching.coverage import percent
-from recon.matching.explain import Explanation
+from recon.matching.precision import Backtest
 from recon.matching.run import Run
 from recon.workflow import Verified
 
@@ -41,10 +41,19 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]], title: str 
     console.print(made)
 
 
-def waterfall(run: Run) -> None:
-    """The waterfall of a run: what was linked, what each pass added, what is left, and why."""
+def waterfall(run: Run, known: Backtest | None = None) -> None:
+    """The waterfall of a run: what was linked, what each pass added, what is left, and why.
+
+    Args:
+        run: the run.
+        known: how precise its rules are, where that was measured.
+    """
     total = run.population
-    running = run.outcomes.get("linked", 0)
+    outcomes = run.outcomes
+    agreeing = outcomes.get("same", 0) + outcomes.get("changed", 0)
+    by_passes = sum(item.matched for item in run.passes)
+    # Of a comparison, links that were there before are among the same and changed ones.
+    running = outcomes.get("linked", 0) + max(agreeing - by_passes, 0)
 
     def share() -> str:  # of a part of the records, a share would say nothing of the whole
         return percent(running / total if total and not run.limited else None)
@@ -62,21 +71,51 @@ def waterfall(run: Run) -> None:
                 share(),
             ]
         )
-    unmatched = run.outcomes.get("unmatched", 0)
-    rows.append(["not matched", f"{unmatched:,}", "", "", ""])
+    alone = {name: outcomes.get(name, 0) for name in ("unmatched", "orphan", "missing")}
+    rows.append(["not matched", f"{sum(alone.values()):,}", "", "", ""])
+    for name in ("excluded", "invalid"):
+        if outcomes.get(name):
+            rows.append([name, f"{outcomes[name]:,}", "", "", ""])
     title = f"{run.reconciliation}: {total:,} records, run {run.run}"
     table(["pass", "matched", "proposed", "ambiguous", "coverage"], rows, title, right="1234")
     if run.limited:
         said = ", ".join(f"{name} {value}" for name, value in run.limited.items())
         console.print(f"[yellow]Limited run ({escape(said)}): not every record was looked at.[/]")
+    if agreeing or run.other_side:
+        counts = {name: outcomes[name] for name in ("same", "changed", "orphan", "missing") if name in outcomes}
+        said = " · ".join(f"{count:,} {name}" for name, count in counts.items())
+        beside = "".join(f"; on the other side {count:,} {name}" for name, count in run.other_side.items())
+        console.print(f"\nCompared: {said or 'nothing'}{beside}")
     if run.reasons:
         console.print()
-        rows = [[reason, f"{count:,}", percent(count / unmatched)] for reason, count in run.reasons.items()]
+        rows = [
+            [reason, f"{count:,}", percent(count / sum(run.reasons.values()))] for reason, count in run.reasons.items()
+        ]
         table(["why not", "records", "share"], rows, right="12")
+    conflicts(run)
+    if sum(run.breaks.values()):
+        ages = " · ".join(f"{count:,} {age}" for age, count in run.breaks.items() if count)
+        console.print(f"\nOpen breaks: {ages}")
+    precision = f", {known.words}" if known and not run.limited else ""
     console.print(
-        f"\nCoverage {percent(None if run.limited else run.coverage)} · matching {run.seconds.get('matching', 0):.2f} s,"
-        f" reasons {run.seconds.get('reasons', 0):.2f} s"
+        f"\nCoverage {percent(None if run.limited else run.coverage)}{escape(precision)}"
+        f" · matching {run.seconds.get('matching', 0):.2f} s, reasons {run.seconds.get('reasons', 0):.2f} s",
+        soft_wrap=True,
     )
+
+
+def conflicts(run: Run) -> None:
+    """Decisions of people that the data contradicts; they wait for a person."""
+    if not run.conflicts:
+        return
+    rows = [
+        [item["kind"], item["target_key"], item["source_key"], item["what"], item["author"], item["reason"]]
+        for item in run.conflicts[:SHOWN_CHANGES]
+    ]
+    console.print()
+    title = f"{len(run.conflicts):,} decisions of people that the data contradicts"
+    table(["kind", "target", "source", "what is wrong", "decided by", "because"], rows, title)
+    console.print("Settle each: `recon decide` with --undo, or correct the data.")
 
 
 def planned(plan: Plan) -> None:
@@ -198,55 +237,48 @@ def runs(found: Sequence[Mapping[str, Any]]) -> None:
         return
     rows = [
         [
-            row["run"], row["reconciliation"], row["state"], f"{row['population'] or 0:,}", percent(None if row["limited"] else row["coverage"]),
+            row["run"], row["reconciliation"], row["state"], f"{row['population'] or 0:,}",
+            percent(None if row["limited"] else row["coverage"]),
+            percent(row["precision"]["precision"] if row["precision"] else None),
             row["actor"], "limited" if row["limited"] else "", row["error"] or "",
         ]
         for row in found
     ]  # fmt: skip
-    table(["run", "reconciliation", "state", "records", "coverage", "by", "", "error"], rows, right="34")
+    table(["run", "reconciliation", "state", "records", "coverage", "precision", "by", "", "error"], rows, right="345")
 
 
-def decisions(rows: Sequence[Mapping[str, Any]], total: int, linked: int) -> None:
-    """The first decisions of a run; `total` says how many such there are, `linked` how many are not listed at all."""
-    not_listed = f"{linked:,} records are linked already and not listed; --format csv gives all"
+def decisions(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> None:
+    """The first decisions of a run that tell something; `counts` says how many of each outcome there are."""
+    quiet = [(f"{counts[name]:,}", words) for name, words in _QUIET.items() if counts.get(name)]
+    not_listed = " and ".join(f"{count} {words}" for count, words in quiet)
+    if quiet:
+        not_listed = f"{not_listed}, and not listed; --format csv gives all"
     if not rows:
-        console.print(not_listed if linked else "No records.")
+        console.print(not_listed or "No records.")
         return
     shown: list[list[object]] = []
     for row in rows:
-        keys = [str(value) for name, value in row.items() if name.startswith("target_key")]
-        sources = [str(value) for name, value in row.items() if name.startswith("source_key") and value is not None]
+        keys = {
+            side: ", ".join(str(value) for name, value in row.items() if name.startswith(side) and value is not None)
+            for side in ("target_key", "source_key")
+        }
         about = [f"{name} {value}" for name, value in row.items() if name not in _TOLD and value is not None]
         about = [text for text in about if not text.startswith(("target_key", "source_key", "interpretation"))]
-        said = row.get("interpretation") or row.get("reason")
-        outcome = str(row["outcome"]) + (f" ({row['reason']})" if row["outcome"] == "unmatched" else "")
+        said = row.get("differences") or row.get("interpretation") or row.get("reason")
+        outcome = str(row["outcome"]) + (f" ({row['reason']})" if row["outcome"] in _ALONE and row["reason"] else "")
         detail = "; ".join(part for part in (" · ".join(about), said) if part)
-        shown.append([", ".join(keys), ", ".join(sources) or "–", outcome, row["pass"], detail])
+        shown.append([keys["target_key"] or "–", keys["source_key"] or "–", outcome, row["pass"], detail])
     table(["record", "→", "outcome", "pass", "about"], shown)
+    total = sum(count for outcome, count in counts.items() if outcome not in _QUIET)
     if total > len(rows):
         console.print(f"{len(rows):,} of {total:,} records. All of them: --format csv")
-    if linked:
+    if quiet:
         console.print(not_listed)
 
 
-_TOLD = ("outcome", "pass", "confidence", "reason", "interpretation")
-
-
-def explained(result: Explanation) -> None:
-    record = ", ".join(f"{name} {value}" for name, value in result.record.items() if value is not None)
-    if record:
-        console.print(f"[bold]{escape(result.key)}[/]: {escape(record)}")
-    if result.link is not None:
-        console.print(f"It holds a link to {escape(str(result.link))}, so no rule touches it.")
-    for item in result.passes:
-        console.print(f"\n[bold]{item.name}[/] · {item.result}: {escape(item.sentence)}")
-        if item.candidates:
-            names = list(item.candidates[0].shown)
-            rows = [
-                [candidate.source_key, "yes" if candidate.holds else "no", *candidate.shown.values()]
-                for candidate in item.candidates
-            ]
-            table(["candidate", "allowed", *names], rows)
+_QUIET = {"linked": "records are linked already", "same": "agree"}  # outcomes that a person need not look at
+_ALONE = ("unmatched", "orphan", "missing")
+_TOLD = ("outcome", "pass", "confidence", "reason", "interpretation", "differences")
 
 
 def reconciliations(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -261,6 +293,8 @@ def demo_step(step: str, result: Any) -> None:
             table(["table", "rows"], [[name, f"{count:,}"] for name, count in result.items()], right="1")
         case "match":
             waterfall(result)
+        case "backtest":
+            console.print(f"By these rules: {escape(result.words)}")
         case "plan":
             planned(result)
         case "dry run":

@@ -26,6 +26,7 @@ from recon.database import embedded, tables
 from recon.database.connect import Database
 from recon.errors import AlreadyExists, CheckErrored, Locked, UsageError
 from recon.matching import run as runs
+from recon.matching.backtest import backtest
 from recon.sources import samples
 from recon.spec import Reconciliation
 from recon.systems import sample_of
@@ -202,6 +203,7 @@ def _demo(workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, A
     before = _linked(database, spec)
     run = runs.match(database, spec, DEMO_ANALYST)
     tell("match", run)
+    tell("backtest", backtest(database, spec, DEMO_ANALYST))
     plan = plans.make(database, workspace, spec, DEMO_ANALYST)
     if plan is None:
         raise UsageError(f"The sample of {name} holds nothing to link.")

@@ -74,7 +74,7 @@ def match(
     database: Url = None,
 ) -> None:
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
-    from recon.matching import run
+    from recon.matching import precision, run
     from recon.matching.pool import Filter
 
     place = find_workspace(workspace)
@@ -83,10 +83,11 @@ def match(
     opened = open_database(place, database)
     with spinner(f"Matching {name}"):
         result = run.match(opened, spec, place.actor, limited)
-    if not show(result.as_dict(), as_json):
+    known = precision.latest(opened, spec)
+    if not show({**result.as_dict(), "precision": known.summary() if known else None}, as_json):
         from recon import screens
 
-        screens.waterfall(result)
+        screens.waterfall(result, known)
     raise typer.Exit(after_matching(result))
 
 
@@ -120,22 +121,20 @@ def decisions(
         else:
             from recon import screens
 
-            open_first = ("ambiguous", "proposed", "unmatched", "matched")
-            rows = pairs.listed(session, bound, found.run, outcomes=open_first, limit=SHOWN_DECISIONS)
-            linked = found.outcomes.get("linked", 0)
-            screens.decisions(rows, found.population - linked, linked)
+            counts = {**found.outcomes, **found.other_side}
+            telling = [outcome for outcome in counts if outcome not in ("linked", "same")]
+            rows = pairs.listed(session, bound, found.run, outcomes=telling, limit=SHOWN_DECISIONS) if telling else []
+            screens.decisions(rows, counts)
 
 
 def explain(
     name: Name,
-    key: Annotated[str, typer.Option(help="The target's key; a composite one as a JSON array.")],
+    key: Annotated[str, typer.Option(help="The record's key; a composite one as a JSON array.")],
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Why a record is matched or not, pass by pass, with the candidates."""
-    from dataclasses import asdict
-
+    """Why a record is matched or not, pass by pass, with its nearest candidates side by side."""
     from recon.matching import explain as explaining
     from recon.matching.bind import bind
 
@@ -143,10 +142,10 @@ def explain(
     spec = place.spec(name)
     with open_database(place, database).session(read_only=True) as session:
         result = explaining.explain(session, bind(session, spec), key)
-    if not show(asdict(result), as_json):
-        from recon import screens
+    if not show(result.as_dict(), as_json):
+        from recon import screens_why
 
-        screens.explained(result)
+        screens_why.explained(result)
 
 
 def runs(
@@ -156,10 +155,12 @@ def runs(
     database: Url = None,
 ) -> None:
     """What ran, newest first."""
-    from recon.matching import run
+    from recon.matching import precision, run
 
     place = find_workspace(workspace)
-    found = run.history(open_database(place, database), name)
+    opened = open_database(place, database)
+    found = run.history(opened, name)
+    found = [{**row, "precision": known} for row, known in zip(found, precision.of_runs(opened, found), strict=True)]
     if name and not found:  # what ran under a name stays, whatever became of its spec
         place.spec_path(name)
     if not show({"runs": found}, as_json):

@@ -70,7 +70,7 @@ def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[st
     screens.console.print(
         f"\n[bold green]{result['linked_before']} → {result['linked_after']} of {result['total']} linked[/]"
         f" ({screens.percent(result['coverage_before'])} → {screens.percent(result['coverage_after'])}),"
-        f" {'verified' if result['verified'] else 'NOT verified'}."
+        f" {'verified' if result['verified'] else 'NOT verified'}; {steps['backtest'].words}."
         f"\nLook closer: recon notebook explore {system} --database demo · recon revert {result['plan']} --database demo"
     )
     return result

@@ -27,8 +27,11 @@ def bind(session: Session, spec: Reconciliation) -> Bound:
         SpecError: the spec asks for what this version does not do.
     """
     session.users_path()
-    target = _records(session, spec.target, "t")
-    source = _records(session, spec.source, "s")
+    return bind_to(session, spec, _records(session, spec.target, "t"), _records(session, spec.source, "s"))
+
+
+def bind_to(session: Session, spec: Reconciliation, target: Relation, source: Relation) -> Bound:
+    """Resolve a spec against two relations, which need not be the ones that it names."""
     bound = Bound(spec, target, source, None, None, ())
     if spec.link:
         for name in (spec.link.column, *spec.link.also):

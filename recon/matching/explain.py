@@ -1,14 +1,13 @@
 """Why? One record, pass by pass: what it asked for, which candidates there are, what stands in the way.
 
-Also the other way round: what the rules would decide for a record that is not in any table (INV-08).
+The data are read as they are now. Only who took a candidate is told by the latest run, which is named.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
@@ -17,79 +16,82 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
-from recon.database.relations import Relation
 from recon.errors import NotFound, UsageError
-from recon.matching import statements
-from recon.matching.bind import bind
-from recon.matching.bound import Bound, BoundPass, key_names
-from recon.matching.pairs import labels
+from recon.expressions import Side
+from recon.matching import nearest, standing
+from recon.matching.bound import Bound
+from recon.matching.literal import columns_of, in_place_of, literal
+from recon.matching.pairs import interpretation, labels
+from recon.matching.standing import Decided, Override
+from recon.matching.verdict import PassExplained, of_pass
 from recon.names import DIALECT, column
-from recon.spec import Reconciliation
-
-SHOWN_CANDIDATES = 5  # side by side on one screen; the count says how many there are
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A source record that has the pass's key: whether the pass's conditions hold, and what people see of it."""
-
-    source_key: Any
-    holds: bool
-    shown: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PassExplained:
-    """One pass for one record: a word for the result, a sentence, and the candidates in the order of `prefer`."""
-
-    name: str
-    result: str  # best, tie, when_false, no_candidate or null_key
-    sentence: str
-    asked: Mapping[str, Any]
-    candidates: tuple[Candidate, ...] = field(default=())
-    found: int = 0
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """One target record: what people see of it, the link it holds, and every pass."""
+    """One record of the population: what people see of it, its link, the latest run's decision, and every pass."""
 
     key: str
+    side: str  # target or source: which one the population is
     record: Mapping[str, Any]
-    link: Any
+    link: Any  # the source that it is linked to; of a source's record, the target that holds it
+    run: str | None  # the run that tells who took what; None: there is none yet
+    decided: Decided | None
+    overrides: tuple[Override, ...]
     passes: tuple[PassExplained, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `recon explain --json`."""
+        return asdict(self)
 
 
 def explain(session: Session, bound: Bound, key: str) -> Explanation:
-    """Explain one target record by its key (a composite key as a JSON array).
+    """Explain one record of the population by its key (a composite key as a JSON array).
+
+    Args:
+        session: may be read-only.
+        bound: the spec.
+        key: of the target, or of the source where the spec says `population: source`.
 
     Raises:
-        NotFound: no record under the target's `where` has this key.
-        UsageError: the key cannot be read as one of the target's keys.
+        NotFound: no record under `where` has this key.
+        UsageError: the key cannot be read as one of this side's keys.
     """
     parts = _key_parts(bound, key)
     _readable(session, bound, key, parts)
-    shown = [text for text in bound.spec.show if expressions.parse(text, "t").sides() <= {"t"}]
-    record = (
-        exp.Select(
-            expressions=[
-                *([exp.alias_(bound.link, "link", quoted=True)] if bound.link is not None else []),
-                *_shown(bound, shown),
-            ]
-        )
-        .from_(bound.target.aliased("t"))
-        .where(*_is_record(bound), *([bound.target_where.copy()] if bound.target_where is not None else []))
+    # Planning a scan for the compiler takes longer than the scan.
+    session.execute("SELECT set_config('jit', 'off', true)")
+    names, values, link = _record(session, bound, key, parts)
+    alone = in_place_of(bound, bound.population, literal(bound.relation[bound.population], names))
+    asked = _asked(session, alone, values)
+    found = nearest.find(session, alone, values, asked)
+    own_key = tuple(values[names.index(name)] for name in key_columns(bound, bound.population))
+    around = standing.look(session, bound, own_key, [row["other_key"] for item in found for row in item.rows])
+    shown = _shown(session, alone, values)
+    if bound.population == "s":
+        link = _holder(session, bound, own_key)
+    return Explanation(
+        key,
+        bound.spec.population,
+        shown,
+        link,
+        around.run,
+        around.decided,
+        around.overrides,
+        tuple(of_pass(bound, item, around, own_key, own) for item, own in zip(found, asked, strict=True)),
     )
-    found = session.records(record.sql(DIALECT), *parts)
-    if not found:
-        raise NotFound(f"{bound.target.label} has no record {key} that takes part.", todo="Check the key.")
-    row = found[0]
-    link = row.pop("link", None)
-    return Explanation(key, row, link, tuple(_pass(session, bound, rule, parts) for rule in bound.passes))
+
+
+def key_columns(bound: Bound, side: Side) -> list[str]:
+    """The key columns of a side, as the spec names them."""
+    return bound.spec.target.keys if side == "t" else bound.spec.source.keys
+
+
+# -- the record ------------------------------------------------------------------------------------------
 
 
 def _key_parts(bound: Bound, key: str) -> list[str]:
-    names = bound.spec.target.keys
+    names = key_columns(bound, bound.population)
     if len(names) == 1:
         return [key]
     try:
@@ -104,156 +106,102 @@ def _key_parts(bound: Bound, key: str) -> list[str]:
 
 
 def _key_values(bound: Bound) -> list[exp.Expr]:
-    """The parameters, which come as text, cast to the types of the target's key."""
+    """The parameters, which come as text, cast to the types of the key."""
+    relation = bound.relation[bound.population]
     return [
-        exp.cast(exp.cast(exp.Parameter(this=exp.Literal.number(number)), "text"), bound.target.type_of(name))
-        for number, name in enumerate(bound.spec.target.keys, start=1)
+        exp.cast(exp.cast(exp.Parameter(this=exp.Literal.number(number)), "text"), relation.type_of(name))
+        for number, name in enumerate(key_columns(bound, bound.population), start=1)
     ]
 
 
 def _readable(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> None:
     """Refuse a key that its type cannot hold. Asked on its own, so that no other error is taken for this one."""
     query = exp.Select(expressions=_key_values(bound)).sql(DIALECT)
+    relation = bound.relation[bound.population]
     try:
         with session.driver.transaction():  # a savepoint: the session stays usable after an error
             session.rows(query, *parts)
     except (psycopg.DataError, pg_errors.CheckViolation, pg_errors.NotNullViolation, UnicodeEncodeError) as error:
-        kinds = [f"{name} is {bound.target.sql_types[name]}" for name in bound.spec.target.keys]
+        kinds = [f"{name} is {relation.sql_types[name]}" for name in key_columns(bound, bound.population)]
         raise UsageError(
-            f"{key!r} is not a key of {bound.target.label}.", why=f"There {' and '.join(kinds)}.", todo="Check the key."
+            f"{key!r} is not a key of {relation.label}.", why=f"There {' and '.join(kinds)}.", todo="Check the key."
         ) from error
 
 
-def _is_record(bound: Bound) -> list[exp.Expr]:
-    """The target's key equals the parameters."""
-    return [
-        exp.EQ(this=column("t", name), expression=value)
-        for name, value in zip(bound.spec.target.keys, _key_values(bound), strict=True)
+def _record(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> tuple[list[str], list[str | None], Any]:
+    """The columns of the record that anything here reads, their values as text, and the link it holds."""
+    side = bound.population
+    relation = bound.relation[side]
+    trees = [
+        *bound.keys(side),
+        *[bound.resolve(expressions.parse(text, "t")) for text in bound.spec.show],
+        interpretation(bound),
     ]
-
-
-def _shown(bound: Bound, texts: Sequence[str]) -> list[exp.Expr]:
-    return [
-        exp.alias_(bound.resolve(expressions.parse(text, "t")), label, quoted=True)
-        for text, label in zip(texts, labels(texts), strict=True)
-    ]
-
-
-def _pass(session: Session, bound: Bound, rule: BoundPass, key: Sequence[str]) -> PassExplained:
-    asked_query = exp.Select(
-        expressions=[exp.alias_(part.copy(), f"asked_{n}", quoted=True) for n, part in enumerate(rule.targets)]
+    for rule in bound.passes:
+        trees += [*rule.candidate(), *[term.tree for term in rule.prefer]]
+    names = columns_of(side, trees)
+    where = bound.where(side)
+    link = bound.link if bound.link is not None and side == "t" else exp.Null()
+    query = (
+        exp.Select(
+            expressions=[
+                exp.Is(this=exp.paren(where[0]), expression=exp.true()) if where else exp.true(),
+                link,
+                *[exp.cast(column(side, name), "text") for name in names],
+            ]
+        )
+        .from_(relation.aliased(side))
+        .where(*[exp.EQ(this=a, expression=b) for a, b in zip(bound.keys(side), _key_values(bound), strict=True)])
     )
-    asked_row = session.rows(asked_query.from_(bound.target.aliased("t")).where(*_is_record(bound)).sql(DIALECT), *key)
-    asked = dict(zip(rule.target_names, asked_row[0], strict=True))
-    nulls = [name for name, value in asked.items() if value is None]
-    if nulls:
-        return PassExplained(rule.name, "null_key", f"The record has no {' and no '.join(nulls)}.", asked)
-
-    rows = _candidates(session, bound, rule, key)
-    said = ", ".join(f"{name} {value}" for name, value in asked.items())
-    if not rows:
-        return PassExplained(rule.name, "no_candidate", f"No source record has {said}.", asked)
-    candidates = tuple(
-        Candidate(row["source_key"], bool(row["holds"]), {k: v for k, v in row.items() if k not in _OWN})
-        for row in rows
-    )
-    found = int(rows[0]["found"])
-    first = rows[0]
-    if not first["holds"]:
-        why = f"{found} with {said}, but the condition does not hold: {rule.rule.when}."
-        return PassExplained(rule.name, "when_false", why, asked, candidates, found)
-    if first["equals"] > 1:
-        why = f"{first['equals']} candidates with {said} are equally good."
-        return PassExplained(rule.name, "tie", why, asked, candidates, found)
-    others = f", the best of {found}" if found > 1 else ""
-    verb = "would propose" if rule.rule.accept == "review" else "links to"
-    why = f"{said}: {verb} {first['source_key']}{others}."
-    return PassExplained(rule.name, "best", why, asked, candidates, found)
+    found = session.rows(query.limit(1).sql(DIALECT), *parts)
+    if not found:
+        raise NotFound(f"{relation.label} has no record {key} that takes part.", todo="Check the key.")
+    takes_part, held, *values = found[0]
+    if not takes_part:
+        raise NotFound(
+            f"{relation.label} has no record {key} that takes part.",
+            why="The record is there, and the spec leaves it out by its `where`.",
+            todo="Check the key, or the `where` of the spec.",
+        )
+    return names, values, held
 
 
-_OWN = ("source_key", "holds", "found", "equals")
+def _asked(session: Session, alone: Bound, values: Sequence[object]) -> list[tuple[Any, ...]]:
+    """The record's own values of the `on` expressions, for each pass."""
+    parts = [part.copy() for rule in alone.passes for part in rule.on(alone.population)]
+    found: Sequence[Any] = ()
+    if parts:
+        query = exp.Select(expressions=parts).from_(alone.relation[alone.population].aliased(alone.population))
+        found = session.rows(query.sql(DIALECT), *values)[0]
+    asked: list[tuple[Any, ...]] = []
+    for rule in alone.passes:
+        number = len(rule.targets)
+        asked.append(tuple(found[:number]))
+        found = found[number:]
+    return asked
 
 
-def _candidates(session: Session, bound: Bound, rule: BoundPass, key: Sequence[str]) -> list[dict[str, Any]]:
-    """Source records with the pass's key, best first; `holds` says whether `when` holds for them too."""
-    conditions = [*rule.when_target, *rule.when_source, *rule.when_both]
-    holds: exp.Expr = (
-        exp.Is(this=exp.paren(exp.and_(*[part.copy() for part in conditions])), expression=exp.true())
-        if conditions
-        else exp.true()
-    )
-    equal = [
-        exp.EQ(this=left.copy(), expression=right.copy())
-        for left, right in zip(rule.targets, rule.sources, strict=True)
-    ]
-    shown = [text for text in bound.spec.show if expressions.parse(text, "t").sides() <= {"s"}]
-    order = exp.Order(expressions=[term.ordered() for term in rule.prefer]) if rule.prefer else None
-    query = exp.Select(
-        expressions=[
-            exp.alias_(bound.source_keys[0], "source_key", quoted=True),
-            exp.alias_(holds, "holds", quoted=True),
-            exp.alias_(exp.Window(this=exp.Count(this=exp.Star())), "found", quoted=True),
-            exp.alias_(
-                exp.Window(
-                    this=exp.Count(this=exp.Star()), partition_by=[holds.copy()] if conditions else [], order=order
-                ),
-                "equals",
-                quoted=True,
-            ),
-            *_shown(bound, shown),
-        ]
-    )
-    query = query.from_(bound.target.aliased("t")).join(bound.source.aliased("s"), on=exp.and_(*equal))
-    where = [bound.source_where.copy()] if bound.source_where is not None else []
-    query = query.where(*_is_record(bound), *where)
-    query = query.order_by(
-        *([exp.Ordered(this=holds.copy(), desc=True)] if conditions else []),
-        *[term.ordered() for term in rule.prefer],
-        *[exp.Ordered(this=part, nulls_first=False) for part in bound.source_keys],
-    )
-    return session.records(query.limit(SHOWN_CANDIDATES).sql(DIALECT), *key)
+def _shown(session: Session, alone: Bound, values: Sequence[object]) -> dict[str, Any]:
+    """What `show` names of the record itself."""
+    shown = {
+        name: bound_tree
+        for text, name in zip(alone.spec.show, labels(alone.spec.show), strict=True)
+        if expressions.parse(text, "t").sides() <= {alone.population}
+        for bound_tree in [alone.resolve(expressions.parse(text, "t"))]
+    }
+    if not shown:
+        return {}
+    query = exp.Select(expressions=[exp.alias_(tree, name, quoted=True) for name, tree in shown.items()])
+    query = query.from_(alone.relation[alone.population].aliased(alone.population))
+    return session.records(query.sql(DIALECT), *values)[0]
 
 
-# -- a record that is in no table ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the rules decide for one record."""
-
-    outcome: str
-    source_key: Any
-    rule: str | None
-    confidence: Decimal | None
-
-
-def decide_record(session: Session, spec: Reconciliation, values: Mapping[str, Any]) -> Decision:
-    """What the passes of a spec decide for one literal target record; columns not given are NULL.
-
-    The record is taken to satisfy the target's `where` and to hold no link. The statement is the very one
-    that a run uses, with the record in the target's place.
-
-    Raises:
-        UsageError: a column is not one of the target's.
-    """
-    if spec.cardinality == "one_to_one":
-        raise UsageError(
-            f"{spec.name} is one_to_one.", why="There a record's partner depends on all other records.",
-            todo="Try one pass on two records with recon.matching.attempt.",
-        )  # fmt: skip
-    bound = bind(session, spec)
-    table = bound.target
-    unknown = sorted(set(values) - set(table.columns))
-    if unknown:
-        raise UsageError(f"{table.label} has no column {unknown[0]}.")
-    parameters = {name: number for number, name in enumerate(values, start=1)}
-
-    def literal(name: str) -> exp.Expr:
-        value = exp.Parameter(this=exp.Literal.number(parameters[name])) if name in parameters else exp.Null()
-        return exp.alias_(exp.cast(value, table.type_of(name)), name, quoted=True)
-
-    record: Relation = replace(table, tree=exp.Select(expressions=[literal(name) for name in table.columns]), oid=None)
-    statement = statements.decisions(replace(bound, target=record, target_where=None))
-    row = session.records(statement.sql(DIALECT), *values.values())[0]
-    source = [row[name] for name in key_names("source_key", len(bound.source_keys))]
-    return Decision(row["outcome"], source[0] if len(source) == 1 else tuple(source), row["pass"], row["confidence"])
+def _holder(session: Session, bound: Bound, own: standing.Key) -> Any:
+    """The target that holds this source in its link column, under the target's `where` or not; None: nobody."""
+    if bound.link is None:
+        return None
+    query = exp.Select(expressions=list(bound.target_keys)).from_(bound.target.aliased("t"))
+    query = query.where(exp.EQ(this=bound.link, expression=standing.typed(bound, "s", 0)))
+    query = query.order_by(*bound.target_keys).limit(1)
+    found = session.rows(query.sql(DIALECT), *own)
+    return standing.shown_key(found[0]) if found else None

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+import sqlglot
 from sqlglot import exp
 
 from recon import expressions
 from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Expression
+from recon.matching import comparison
 from recon.matching.bound import Bound, key_names
 from recon.names import DIALECT, MAX_IDENTIFIER_BYTES, column, identifier
 
@@ -55,11 +57,29 @@ def pairs(bound: Bound, run: str) -> exp.Select:
                 *[column("d", name) for name in decision_columns(bound)],
                 *shown,
                 exp.alias_(interpretation(bound), "interpretation", quoted=True),
+                *([exp.alias_(_differences(), "differences", quoted=True)] if comparison.concerns(bound) else []),
             ]
         )
         .from_(decision)
         .join(bound.target.aliased("t"), on=exp.and_(*target), join_type="left")
         .join(bound.source.aliased("s"), on=exp.and_(*source), join_type="left")
+    )
+
+
+def _differences() -> exp.Expr:
+    """What a changed record differs in, or what is wrong with an invalid one, in words; NULL of others."""
+    return sqlglot.parse_one(
+        """
+        coalesce((
+            SELECT string_agg(
+                change.key || ' ' || coalesce(change.value ->> 'before', 'nothing') || ' → '
+                    || coalesce(change.value ->> 'after', 'nothing'), ', ' ORDER BY change.key
+            ) FROM jsonb_each("d"."evidence" -> 'changes') AS change
+        ), (
+            SELECT string_agg(issue.value, ', ') FROM jsonb_array_elements_text("d"."evidence" -> 'issues') AS issue
+        ))
+        """,
+        dialect=DIALECT,
     )
 
 

@@ -15,7 +15,7 @@ from recon.database.connect import Session
 from recon.errors import UsageError
 from recon.expressions import TEXT_TYPES, Side, collate
 from recon.matching.bound import Bound
-from recon.matching.prepared import Prepared
+from recon.matching.prepared import OVERRIDES, Prepared
 from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation, RecordSet
 
@@ -27,7 +27,7 @@ DECIDED = "recon_decided"  # one_to_one: target keys, source keys, decided: the 
 TIED = "recon_tied"  # one_to_one: records of the population that a pass left tied: their keys, the pass's number
 OTHER_TIED = "recon_other_tied"  # records of the other side that stand in a tie which a person must settle
 # All that may be there at the end of deciding.
-TABLES = (LINKS, FORBIDDEN, CONFLICTED, *EXCLUDED.values(), *_LOOKED_AT.values(), DECIDED, TIED, OTHER_TIED)
+TABLES = (OVERRIDES, LINKS, FORBIDDEN, CONFLICTED, *EXCLUDED.values(), *_LOOKED_AT.values(), DECIDED, TIED, OTHER_TIED)
 
 
 @dataclass(frozen=True)

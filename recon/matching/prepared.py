@@ -19,6 +19,7 @@ from recon.matching import keys
 from recon.matching.bound import Bound, key_names
 from recon.names import DIALECT, column, identifier
 
+OVERRIDES = "recon_overrides"  # all standing decisions with what is true of them, in the run's transaction
 SHOWN_CONFLICTS = 1_000  # kept with a run in words; the count says how many there are
 
 
@@ -56,7 +57,7 @@ def prepare(session: Session, bound: Bound) -> Prepared:
     spec = bound.spec
     if not session.value(_ANY, spec.name):
         return Prepared()
-    session.execute(_CREATE.format("recon_overrides", _resolved(bound).sql(DIALECT)), spec.name)
+    session.execute(_CREATE.format(OVERRIDES, _resolved(bound).sql(DIALECT)), spec.name)
     if bound.link is not None and spec.cardinality == "one_to_one":
         session.execute(_held_elsewhere(bound).sql(DIALECT))
     to_target = spec.population == "target"

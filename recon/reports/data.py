@@ -23,6 +23,7 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound, key_names
 from recon.matching.coverage import RECONCILED, coverage
+from recon.matching.precision import Backtest, measured
 from recon.matching.run import Run
 from recon.names import DIALECT, column, identifier
 from recon.workspace import Workspace
@@ -109,6 +110,7 @@ class ReportData:
     link: str | None
     expected_coverage: float | None
     run: Run
+    precision: Backtest | None  # of the rules that the run decided by, where it was measured
     now: Coverage
     before: Coverage | None
     moments: tuple[Moment, ...]
@@ -182,6 +184,7 @@ def gather(
     run = runs.load(database, name, shown_plan.run if plan and shown_plan else None)
     planned_from = runs.load(database, name, shown_plan.run) if shown_plan else run
     previous = _previous(database, run)
+    precision = measured(database, name, run.spec_digest)
     with database.session(read_only=True) as session:
         # Every count below is of one moment, or the parts would not add up while others write.
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -198,6 +201,7 @@ def gather(
             link=spec.link.column if spec.link else None,
             expected_coverage=None if spec.expect.coverage is None else float(spec.expect.coverage),
             run=run,
+            precision=precision,
             now=now,
             before=before,
             moments=_moments(now, run, previous, shown_plan, before),

@@ -24,9 +24,11 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound, BoundPass, key_names
 from recon.matching.coverage import RECONCILED
-from recon.matching.explain import Candidate, Explanation, PassExplained
+from recon.matching.explain import Explanation
+from recon.matching.precision import measured
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES
+from recon.matching.verdict import Candidate, PassExplained
 from recon.names import DIALECT, column, identifier
 from recon.reports.tables import count, percent
 from recon.reports.words import outcome_words, reason_words
@@ -80,6 +82,7 @@ class View:
     run: Run
     bound: Bound
     counts: tuple[Count, ...]
+    precision: float | None = None  # of the rules that the run decided by, where it was measured
 
     @property
     def unreconciled(self) -> list[str]:
@@ -119,7 +122,8 @@ def view(database: Database, workspace: Workspace, name: str) -> View:
         found = [Count(*row) for row in session.rows(query.sql(DIALECT))]
     order = {name: place for place, name in enumerate(OUTCOMES)}
     found.sort(key=lambda item: (order.get(item.outcome, len(order)), -item.records, item.reason or ""))
-    return View(run, bound, tuple(found))
+    known = measured(database, name, run.spec_digest)
+    return View(run, bound, tuple(found), known.precision if known else None)
 
 
 def outcome_options(view: View) -> dict[str, str]:
@@ -333,7 +337,7 @@ def _said(bound: Bound, found: Explanation) -> tuple[str, Any]:
     """What the rules say of a record that holds no link: the first pass that decides (design, section 4)."""
     for item, rule in zip(found.passes, bound.passes, strict=True):
         if item.result == "best":
-            return ("proposed" if rule.rule.accept == "review" else "matched"), item.candidates[0].source_key
+            return ("proposed" if rule.rule.accept == "review" else "matched"), item.candidates[0].key
         if item.result == "tie" and rule.rule.on_tie == "review":
             return "ambiguous", None
     return "unmatched", None
@@ -349,17 +353,17 @@ def _roles(session: Session, bound: Bound, row: dict[str, Any], steps: Sequence[
         tied = _tied(session, bound, row, rule, step.explained)
         for place, candidate in enumerate(step.explained.candidates):
             role = _role(rule, candidate, place, tied, step.explained)
-            if candidate.source_key not in roles or (step.here and step.explained.result in ("best", "tie")):
-                roles[candidate.source_key] = role
+            if candidate.key not in roles or (step.here and step.explained.result in ("best", "tie")):
+                roles[candidate.key] = role
     # What the deciding pass chose or could not choose between stands first.
     return dict(sorted(roles.items(), key=lambda item: item[1] not in ("linked", "chosen", "proposed", "tied")))
 
 
 def _role(rule: BoundPass, candidate: Candidate, place: int, tied: set[Any], explained: PassExplained) -> str:
     if not candidate.holds:
-        return "condition fails"
+        return "condition fails" if candidate.standing == "when_false" else candidate.standing.replace("_", " ")
     if explained.result == "tie":
-        return "tied" if candidate.source_key in tied else "less preferred"
+        return "tied" if candidate.key in tied else "less preferred"
     if place:
         return "less preferred"
     return "proposed" if rule.rule.accept == "review" else "chosen"
@@ -367,7 +371,7 @@ def _role(rule: BoundPass, candidate: Candidate, place: int, tied: set[Any], exp
 
 def _tied(session: Session, bound: Bound, row: dict[str, Any], rule: BoundPass, explained: PassExplained) -> set[Any]:
     """The candidates that are as good as the first one on every term of `prefer`."""
-    holding = [item.source_key for item in explained.candidates if item.holds]
+    holding = [item.key for item in explained.candidates if item.holds]
     if explained.result != "tie" or not rule.prefer:
         return set(holding)
     terms = [term.tree.copy() for term in rule.prefer]

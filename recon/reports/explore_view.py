@@ -14,10 +14,18 @@ _CODE = re.compile("`([^`]+)`")
 _RESULTS = {  # icon, word, colour
     "best": ("✓", "match", "good"),
     "tie": ("≈", "tie", "doubt"),
+    "taken": ("✗", "taken", "bad"),
+    "already_linked": ("✗", "linked already", "bad"),
+    "forbidden": ("✗", "forbidden", "bad"),
+    "out_of_tolerance": ("✗", "out of tolerance", "bad"),
     "when_false": ("✗", "condition fails", "bad"),
     "no_candidate": ("✗", "no candidate", "bad"),
     "null_key": ("∅", "empty field", "none"),
 }
+_ROLES = {  # what a candidate is; whatever else there is stands in its way
+    "linked": "good", "chosen": "good", "tied": "doubt", "proposed": "doubt", "less preferred": "none",
+    "other key": "none",
+}  # fmt: skip
 _MARKS: dict[Mark, tuple[str, str]] = {
     "same": ("✓ same", "good"),
     "differs": ("≠ differs", "bad"),
@@ -137,9 +145,7 @@ def candidates_html(view: View, found: Why) -> str:
     target, source = view.bound.target.label, view.bound.source.label
     head = f'<th></th><th scope="col">{escape(target)}<br>{escape(found.key)}</th>'
     for key, role in zip(found.candidates, found.roles, strict=True):
-        colour = {"tied": "doubt", "proposed": "doubt", "condition fails": "bad", "less preferred": "none"}.get(
-            role, "good"
-        )
+        colour = _ROLES.get(role, "bad")
         head += (
             f'<th scope="col">{escape(source)}<br>{escape(shown(key))} '
             f'<span class="chip {colour}">{escape(role)}</span></th>'

@@ -13,12 +13,14 @@ from recon.reports.data import Coverage, Step
 from recon.reports.tables import count, percent, records, words
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 FONT = '"Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
+CURVE_PIXELS = 360
 ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
 
 # Blue is reconciled (darker: new), amber waits for a person, red is missing, grey is outside or the whole.
@@ -32,6 +34,10 @@ _FILLS = {
     "excluded": "#c4cbd2",
     "population": "#3c4854",
 }
+
+# Curves differ in their dashes too, so that nothing depends on telling colours apart.
+_CURVES = ("#1f5f9e", "#b9770e", "#7b2d6b", "#3c4854", "#b8433a")
+_DASHES = ("solid", "dash", "dot", "dashdot")
 
 
 def waterfall(steps: Sequence[Step]) -> go.Figure:
@@ -113,6 +119,41 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
             x=expected, y=1, yref="paper", yanchor="bottom", showarrow=False, text=f"expected {percent(expected)}",
             font={"size": 12, "color": MUTED},
         )  # fmt: skip
+    return figure
+
+
+def tolerances(points: pd.DataFrame) -> go.Figure:
+    """How many records match at other tolerances: one curve for each window of each pass.
+
+    Args:
+        points: `WhatIf.records()`: pass, window, factor, tolerance, matched, gained, lost and refused of each point.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    curves: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for point in points.to_dict("records"):
+        if not isinstance(point["refused"], str):  # pandas writes a missing text as NaN or None
+            curves.setdefault((point["pass"], point["window"]), []).append(point)
+    alone = len({name for name, _ in curves}) == len(curves)
+    for place, ((name, window), curve) in enumerate(curves.items()):
+        label = _label(words(name)) + ("" if alone else f" ({_label(window)})")
+        figure.add_scatter(
+            x=[point["factor"] for point in curve], y=[point["matched"] for point in curve],
+            mode="lines+markers", name=label,
+            line={"color": _CURVES[place % len(_CURVES)], "dash": _DASHES[place % len(_DASHES)]},
+            customdata=[[_label(point["tolerance"]), point["gained"], point["lost"]] for point in curve],
+            hovertemplate=f"{label}, %{{customdata[0]}}: %{{y:,}} matched<br>"
+            "%{customdata[1]:,} gained, %{customdata[2]:,} lost<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        template="none", font={"family": FONT, "size": 14, "color": INK}, height=CURVE_PIXELS,
+        margin={"l": 8, "r": 8, "t": 20, "b": 8}, legend={"orientation": "h", "y": -0.25}, showlegend=True,
+        hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
+        xaxis={"title": "times the present tolerance", "gridcolor": GRID, "automargin": True, "zeroline": False},
+        yaxis={"title": "records matched", "gridcolor": GRID, "automargin": True, "tickformat": ",d"},
+    )  # fmt: skip
+    figure.add_vline(x=1, line={"color": MUTED, "width": 1, "dash": "dot"}, annotation_text="present")
     return figure
 
 

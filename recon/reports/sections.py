@@ -49,6 +49,7 @@ def headline(data: ReportData) -> Html:
     tiles = [
         _tile(percent(now.share), "coverage now", points(before.share, now.share) if before else ""),
         _tile(percent(before.share) if before else NOTHING, "coverage before", _of(before) if before else ""),
+        *_precision(data),
         _tile(count(now.population), "population", escape(words(data.target))),
         _tile(count(now.linked), "linked", f"{change(now.linked - before.linked)} since" if before else ""),
         _tile(count(now.missing), "missing", percent(now.missing / now.population) if now.population else ""),
@@ -59,6 +60,15 @@ def headline(data: ReportData) -> Html:
         f'<p class="summary">{escape(" ".join(summary(data)))}</p>'
         f'<div class="tiles">{"".join(tiles)}</div></header>'
     )
+
+
+def _precision(data: ReportData) -> list[str]:
+    """The tile that stands beside coverage, where a backtest measured these rules."""
+    known = data.precision
+    if known is None:
+        return []
+    number = known.known + known.known_alone
+    return [_tile(percent(known.precision), "precision", f"recall {percent(known.recall)}, by {count(number)} known")]
 
 
 def _of(then: Coverage) -> str:
@@ -138,7 +148,11 @@ def coverage_then_and_now(data: ReportData) -> Html:
         Heading("records", "records since"),
         Heading("points", "change since"),
     ]
-    return table(headings, found, empty="")
+    said = f"The rules have {data.precision.words}." if data.precision else _NOT_MEASURED.format(data.reconciliation)
+    return Html(f'{table(headings, found, empty="")}<p class="note">{escape(said)}</p>')
+
+
+_NOT_MEASURED = "How precise these rules are was not measured; recon backtest {} does."
 
 
 # -- decisions -------------------------------------------------------------------------------------------

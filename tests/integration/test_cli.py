@@ -33,7 +33,7 @@ def test_help_answers_at_once_and_names_every_command() -> None:
     ended = recon("--help")
     assert time.perf_counter() - began < 2  # the figure itself is measured by hand; this only catches a heavy import
     for command in (
-        "demo init list load match decisions explain plan plans runs approve reject apply verify revert report"
+        "demo init list load match decisions explain backtest what-if try plan plans runs approve reject apply verify revert report"
         " notebook database schema"
     ).split():
         assert command in ended.out

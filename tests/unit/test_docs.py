@@ -62,7 +62,7 @@ def test_every_shipped_spec_names_the_schema() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^│ (\w+) ", recon("--help").out, re.MULTILINE)
+    listed = re.findall(r"^│ ([a-z][\w-]*) ", recon("--help").out, re.MULTILINE)
     assert len(listed) >= 18
     missing = [command for command in listed if f"recon {command}" not in readme]
     assert not missing
@@ -80,10 +80,10 @@ def test_every_command_takes_json_and_workspace_as_the_readme_says() -> None:
 
 
 def test_every_command_that_a_message_names_exists() -> None:
-    listed = set(re.findall(r"^│ (\w+) ", recon("--help").out, re.MULTILINE))
+    listed = set(re.findall(r"^│ ([a-z][\w-]*) ", recon("--help").out, re.MULTILINE))
     for path in [*(ROOT / "recon").rglob("*.py"), *(ROOT / "notebooks").glob("*.*"), ROOT / "README.md"]:
         # In messages a command stands between backticks.
-        for command in re.findall(r"`recon ([a-z]+)", path.read_text(encoding="utf-8")):
+        for command in re.findall(r"`recon ([a-z][a-z-]*)", path.read_text(encoding="utf-8")):
             assert command in listed, f"{path.name} names `recon {command}`, which does not exist"
 
 

@@ -7,7 +7,7 @@ from datetime import date
 from typing import overload
 
 from recon.database.connect import Session
-from recon.matching.explain import decide_record
+from recon.matching.attempt import decide_record
 from recon.spec import Reconciliation
 
 

@@ -1,0 +1,104 @@
+"""Commands that look at the rules themselves: how precise they are, and what other tolerances would give."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from recon.commands.shared import DONE, AsJson, Folder, Name, Url, find_workspace, open_database, show
+from recon.errors import NotFound, UsageError, did_you_mean
+from recon.progress import bar, spinner
+
+PassName = Annotated[str | None, typer.Option("--pass", help="Only this pass.")]
+
+
+def backtest(
+    name: Name,
+    truth: Annotated[
+        Path | None, typer.Option(help="A CSV of right pairs: target_key,source_key. Default: the links that exist.")
+    ] = None,
+    wrong: Annotated[Path | None, typer.Option(help="Write every wrong pair to this CSV file.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """How precise the rules are: hide the links that exist, match, and compare. Writes nothing to your tables."""
+    from recon.matching import backtest as testing
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    opened = open_database(place, database)
+    try:
+        out = wrong.open("w", encoding="utf-8", newline="") if wrong else nullcontext()
+    except OSError as error:
+        raise UsageError(f"Cannot write {wrong}.", todo="Name another file after --wrong.") from error
+    with out as file, spinner(f"Testing the rules of {name}"):
+        result = testing.backtest(opened, spec, place.actor, truth, file)
+    if not show(result.as_dict(), as_json):
+        from recon import screens_why
+
+        screens_why.backtested(result, str(wrong) if wrong else None)
+    raise typer.Exit(DONE)
+
+
+def what_if(
+    name: Name,
+    only: PassName = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """What wider and narrower windows would give: every record decided again for each of ten tolerances."""
+    from recon.matching import what_if as asking
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    opened = open_database(place, database)
+    with bar("Trying tolerances", "tolerances") as progress:
+        result = asking.what_if(opened, spec, only, progress)
+    if not show(result.as_dict(), as_json):
+        from recon import screens_why
+
+        screens_why.what_if(result)
+
+
+def try_pass(
+    name: Name,
+    rule: Annotated[str, typer.Option("--pass", help="The pass to try.")],
+    target: Annotated[str, typer.Option(help="The target's record as a JSON object.")],
+    source: Annotated[str, typer.Option(help="The source's record as a JSON object.")],
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Try one pass on two records that are in no table; values take the types of the spec's columns."""
+    from recon.matching import attempt as trying
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    names = [item.name for item in spec.passes]
+    if rule not in names:
+        raise NotFound(
+            f"{name} has no pass {rule}.", why=did_you_mean(rule, names), todo=f"Its passes: {', '.join(names)}."
+        )
+    records = _record(target, "--target"), _record(source, "--source")
+    with open_database(place, database).session(read_only=True) as session:
+        result = trying.attempt_typed(session, spec, rule, *records)
+    if not show(result.as_dict(), as_json):
+        from recon import screens_why
+
+        screens_why.attempted(rule, result)
+
+
+def _record(text: str, option: str) -> dict[str, Any]:
+    try:
+        read = json.loads(text)
+    except ValueError:
+        read = None
+    if not isinstance(read, dict) or any(isinstance(value, (dict, list)) for value in read.values()):
+        raise UsageError(f"{option} is not a record.", todo=f"""Write it like {option} '{{"id": 7, "place": "A7"}}'.""")
+    return read
