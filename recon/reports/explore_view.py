@@ -130,7 +130,7 @@ def _step(number: int, step: Step, found: Why) -> str:
     if not step.reached:
         icon, word, colour, sentence = "–", "not reached", "none", "An earlier pass decided."
     elif step.here:
-        said = "came closest" if found.row["outcome"] == "unmatched" else "decided here"
+        said = "came closest" if found.row["outcome"] in ("unmatched", "orphan", "missing") else "decided here"
         sentence += f' <span class="chip none">← {said}</span>'
     return (
         f'<li class="{"here" if step.here else ""}{"" if step.reached else "quiet"}">'

@@ -30,6 +30,8 @@ _FILLS = {
     "proposed": "#e0a030",
     "ambiguous": "#b9770e",
     "unmatched": "#b8433a",
+    "orphan": "#b8433a",
+    "missing": "#b8433a",
     "invalid": "#7b2d6b",
     "excluded": "#c4cbd2",
     "population": "#3c4854",

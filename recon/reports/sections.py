@@ -187,6 +187,12 @@ _PASS_HEADINGS = {
 
 def matched(data: ReportData) -> Html:
     """The matched rows, of the plan where there is one (INV-09)."""
+    counts = data.run.outcomes
+    if "same" in counts or "changed" in counts:
+        agree, differ = records(counts.get("same", 0)), records(counts.get("changed", 0))
+        said = f"{agree} agree with their partner in what is compared, {differ} differ."
+        listed = _listed(data, data.rows, "Nothing differs.")
+        return Html(f'<p class="note">{escape(said)}</p>{listed}')
     said = f"Rows of plan {data.plan.plan}." if data.plan else f"Matched by run {data.run.run}; no plan holds them yet."
     if data.unplanned:
         said += f" Run {data.run.run} matched {records(data.unplanned)} that this plan does not hold."
@@ -204,7 +210,7 @@ def unmatched(data: ReportData) -> Html:
     found = data.run.reasons
     whole = sum(found.values())
     if not whole:
-        return sentence("No record is left over.")
+        return Html(sentence("No record is left over.") + _beside(data) + ages(data))
     listed = [
         {
             "reason": words(reason), "says": REASONS.get(reason, ""), "records": Number(count(number)),
@@ -218,7 +224,23 @@ def unmatched(data: ReportData) -> Html:
         Heading("records", "records"),
         Heading("share", "share"),
     ]
-    return Html(table(headings, listed, empty="") + _listed(data, data.unmatched, ""))
+    return Html(table(headings, listed, empty="") + _listed(data, data.unmatched, "") + _beside(data) + ages(data))
+
+
+def _beside(data: ReportData) -> str:
+    """How many records of the other side stand alone, where the spec compares."""
+    found = [(outcome, number) for outcome, number in data.run.other_side.items() if number]
+    said = "".join(f"On the other side {records(number)} {outcome}. " for outcome, number in found).strip()
+    return f'<p class="note">{escape(said)}</p>' if said else ""
+
+
+def ages(data: ReportData) -> str:
+    """How old the open breaks are; a break is any record that is not reconciled."""
+    found = data.run.breaks
+    if not sum(found.values()):
+        return ""
+    listed = [{"age": age, "breaks": Number(count(number))} for age, number in found.items()]
+    return table([Heading("age", "open breaks by age"), Heading("breaks", "breaks")], listed, empty="")
 
 
 def _listed(data: ReportData, rows: Rows, empty: str) -> Html:

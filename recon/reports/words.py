@@ -14,6 +14,9 @@ _REASONS = {
     "forbidden": "forbidden by a person",
     "out_of_tolerance": "out of tolerance",
     "when_false": "the condition does not hold",
+    "excluded": "left out by a person",
+    "invalid": "its source breaks a rule",
+    "conflict": "a person's decision that the data contradicts",
     "no_candidate": "no source has its key",
     "null_key": "a field it is matched by is empty",
 }
