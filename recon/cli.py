@@ -16,7 +16,7 @@ import typer
 from recon import __version__
 from recon.commands import backfill, check, look, match, people, place, rules
 from recon.commands.shared import DONE, FAILED, print_json
-from recon.errors import ReconError, UsageError
+from recon.errors import ReconError, UsageError, visible
 
 # What every complaint about options and arguments is: click's class, or that of the copy some versions of Typer bring.
 _Misused: type[Exception] = typer.BadParameter.__mro__[1]
@@ -129,8 +129,8 @@ def _not_utf8(what: str) -> UsageError:
 def _fail(error: ReconError, code: int) -> NoReturn:
     if "--json" in sys.argv[1:]:
         print_json(error.as_dict())
-    typer.secho(error.what, fg=typer.colors.RED, err=True)
+    typer.secho(visible(error.what), fg=typer.colors.RED, err=True)
     for part in (error.why, error.todo):
         if part:
-            typer.echo(part, err=True)
+            typer.echo(visible(part), err=True)
     sys.exit(code)

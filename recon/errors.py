@@ -131,6 +131,18 @@ class IllegalMove(Refused):
     """The plan is not in a state from which this can be done."""
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """A text as a terminal may get it: characters that would steer the terminal are spelled out.
+
+    >>> visible("\x1b[2Jgone")
+    '\\\\x1b[2Jgone'
+    """
+    return text.translate(_CONTROLS)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest known name as a hint, or nothing.
 

@@ -9,11 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from recon.backfill.apply import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.checks.run import CheckResult
+from recon.errors import visible
 from recon.matching.coverage import percent
 from recon.matching.precision import Backtest
 from recon.matching.run import Run
@@ -23,19 +25,44 @@ SHOWN_CHANGES = 10  # rows of a dry run: enough to see what kind of change it is
 WRITABLE = ("approved", "interrupted", "apply_failed")  # states from which `recon apply --execute` goes on
 PIPED_WIDTH = 140  # characters; a file or a pipe has no width of its own
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+class _Terminal(Console):
+    """A console on which no value of a record can steer the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+
+console = _Terminal(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 CHECK_MARKS = {"passed": "[green]✓ passed[/]", "failed": "[red]✗ failed[/]", "errored": "[yellow]! errored[/]"}
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None, right: str = "") -> None:
-    """Print a table; `right` holds the numbers (from 0) of columns set to the right."""
+def table(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    title: str | None = None,
+    right: str = "",
+    *,
+    fold: bool = False,
+) -> None:
+    """Print a table.
+
+    Args:
+        headings: one for each column.
+        rows: their cells.
+        title: above the table.
+        right: the numbers (from 0) of columns set to the right.
+        fold: whether the first column, usually a key, may take several lines.
+    """
     if title:
         console.print(escape(title), style="bold", soft_wrap=True)
     made = Table(header_style="bold", box=None, pad_edge=False)
     numbers = [int(digit) for digit in right]
     for number, heading in enumerate(headings):
-        made.add_column(heading, justify="right" if number in numbers else "left", overflow="fold", no_wrap=number == 0)
+        made.add_column(
+            heading, justify="right" if number in numbers else "left", overflow="fold", no_wrap=number == 0 and not fold
+        )
     for row in rows:
         made.add_row(*["–" if value is None else escape(str(value)) for value in row])
     console.print(made)
@@ -113,8 +140,11 @@ def conflicts(run: Run) -> None:
         for item in run.conflicts[:SHOWN_CHANGES]
     ]
     console.print()
-    title = f"{len(run.conflicts):,} decisions of people that the data contradicts"
+    many = run.conflict_count != 1
+    title = f"{run.conflict_count:,} decision{'s' if many else ''} of people that the data contradicts"
     table(["kind", "target", "source", "what is wrong", "decided by", "because"], rows, title)
+    if run.conflict_count > len(rows):
+        console.print(f"{len(rows):,} of {run.conflict_count:,}. More: --json")
     console.print("Settle each: `recon decide` with --undo, or correct the data.")
 
 

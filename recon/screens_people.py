@@ -23,7 +23,7 @@ def overrides(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"Nobody has decided anything about {name}: the rules decide all of it.", markup=False)
         return
     shown = [[_sentence(row), row["reason"], row["author"], f"{row['made_at']:%Y-%m-%d %H:%M}"] for row in rows]
-    table(["decision", "why", "by", "made (UTC)"], shown)
+    table(["decision", "why", "by", "made (UTC)"], shown, fold=True)
 
 
 def breaks(name: str, rows: Sequence[Mapping[str, Any]], ageing: Mapping[str, int], total: int) -> None:

@@ -160,10 +160,11 @@ def _wrong(result: Backtest, wrong_file: str | None) -> None:
 # -- other tolerances ------------------------------------------------------------------------------------
 
 
-def what_if(result: WhatIf) -> None:
-    """What each tolerance would give, with the difference to the present."""
+def what_if(result: WhatIf, only: str | None = None) -> None:
+    """What each tolerance would give, with the difference to the present; `only`: the one pass that was asked for."""
     if not result.curves:
-        console.print(f"{result.reconciliation} has no window (`within`) to widen or narrow.")
+        whose = f"Pass {only} of {result.reconciliation}" if only else result.reconciliation
+        console.print(f"{whose} has no window (`within`) to widen or narrow.")
     for curve in result.curves:
         rows = [
             [

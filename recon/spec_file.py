@@ -120,7 +120,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any], *, top: bool = False) -> 
 
 def _explained(error: ValidationError, path: Path, lines: CommentedMap) -> SpecError:
     """The first problems of a validation as one error, each with its line and field."""
-    details = error.errors()
+    every = error.errors()
+    # A value that may be written in several ways is tried in all of them; only the one that was meant tells something.
+    details = [detail for detail in every if not (detail["type"] in _OTHER_FORM and _tagged(detail))] or every
     shown = details[:3]
     said: list[str] = []
     for detail in shown:
@@ -128,6 +130,18 @@ def _explained(error: ValidationError, path: Path, lines: CommentedMap) -> SpecE
         said.append(f"{path}, line {line}: {field}: {_problem(detail)}")
     rest = f" (and {len(details) - len(shown)} more)" if len(details) > len(shown) else ""
     return SpecError("\n".join(said) + rest, todo="See `recon schema` for every field.")
+
+
+_OTHER_FORM = frozenset(
+    """
+    list_type string_type dict_type model_type model_attributes_type decimal_type decimal_parsing
+    """.split()
+)
+
+
+def _tagged(detail: ErrorDetails) -> bool:
+    """Whether a problem is about one of several forms: the form stands in its place beside the fields."""
+    return any(isinstance(part, str) and ("[" in part or part in ("str", "decimal")) for part in detail["loc"])
 
 
 def _problem(detail: ErrorDetails) -> str:
@@ -165,7 +179,7 @@ def _place(lines: CommentedMap, location: tuple[int | str, ...]) -> tuple[int, s
             line = node.lc.item(part)[0] + 1
             field = f"{field}[{part + 1}]"
             node = node[part]
-        elif isinstance(node, CommentedMap) and part == location[-1]:
+        elif isinstance(node, CommentedMap) and part == location[-1] and "[" not in str(part):
             field = f"{field}.{part}" if field else str(part)
     return line, field or "the spec"
 

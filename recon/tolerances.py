@@ -22,7 +22,8 @@ _MICROSECONDS = {
 _UNIT = r"(weeks?|days?|hours?|minutes?|seconds?)"
 _INTERVAL = re.compile(rf"\s*(\d+(?:\.\d+)?\s*{_UNIT}\s*)+", re.IGNORECASE)
 _PART = re.compile(rf"(\d+(?:\.\d+)?)\s*{_UNIT}", re.IGNORECASE)
-_LARGEST = Decimal(10) ** 15  # far beyond any window that means something; keeps sums within the server's types
+# Far beyond any window that means something: three thousand years, a million billions. Keeps sums within the server's types.
+_LONGEST, _LARGEST = Decimal(10) ** 17, Decimal(10) ** 15
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def parse(value: str | Decimal | int) -> Tolerance:
     if _INTERVAL.fullmatch(text):
         parts = [(Decimal(number), unit.lower().rstrip("s")) for number, unit in _PART.findall(text)]
         microseconds = sum((number * _MICROSECONDS[unit] for number, unit in parts), Decimal(0))
-        if microseconds == microseconds.to_integral_value() and microseconds < _LARGEST:
+        if microseconds == microseconds.to_integral_value() and microseconds < _LONGEST:
             return Tolerance("interval", microseconds.to_integral_value())
     bare = text.removesuffix("%").strip()
     try:
@@ -84,6 +85,7 @@ def parse(value: str | Decimal | int) -> Tolerance:
         raise SpecError(
             f"Cannot read {text!r} as a tolerance.",
             why="Months and years vary in length." if re.search(r"month|year", text, re.IGNORECASE) else "",
-            todo="Write an interval of weeks to seconds (1 hour), a number (0.01) or a percentage (5%), not negative.",
+            todo="Write an interval of weeks to seconds (1 hour), a number (0.01) or a percentage (5%), not negative, "
+            "of at most 1,000,000 days or 15 digits.",
         )
     return Tolerance("percent" if text.endswith("%") else "number", number)

@@ -113,7 +113,7 @@ class Workspace:
     @property
     def actor(self) -> str:
         """The acting person: RECON_USER, else the operating system's user; white space around it is not part of it."""
-        return " ".join(unicodedata.normalize("NFKC", self.settings.user or "").split()) or getpass.getuser()
+        return person(" ".join(unicodedata.normalize("NFKC", self.settings.user or "").split()) or getpass.getuser())
 
     @property
     def folder(self) -> Path:
@@ -158,3 +158,17 @@ class Workspace:
                 todo=f"Rename it to {spec.name}.yaml.",
             )  # fmt: skip
         return spec
+
+
+LONGEST_NAME = 200  # characters; a name is shown beside what its person did
+
+
+def person(name: str) -> str:
+    """The name of a person, if it is one that can be read. Raises UsageError."""
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"{name[:LONGEST_NAME]!r} is no name.",
+            why=f"A name has letters that can be seen, and at most {LONGEST_NAME} of them.",
+            todo="Set RECON_USER to your name.",
+        )
+    return name

@@ -61,16 +61,16 @@ def exact(value: Any) -> Any:
     """The value in a form that adds and subtracts exactly.
 
     A moment in UTC, for Python subtracts two times of one zone by the clock on the wall; a day as its midnight, for
-    hours added to a `date` are lost; a float as PostgreSQL's numeric has it, in fifteen digits.
+    hours added to a `date` are lost; a float as the decimal that it shows.
 
-    >>> exact(0.1 + 0.2)
-    Decimal('0.3')
+    >>> exact(0.3), exact(0.1 + 0.2)
+    (Decimal('0.3'), Decimal('0.30000000000000004'))
     """
     if isinstance(value, datetime):
         return value.astimezone(UTC) if value.tzinfo else value
     if isinstance(value, date):
         return datetime.combine(value, time())
-    return Decimal(format(value, ".15g")) if isinstance(value, float) else value
+    return Decimal(repr(value)) if isinstance(value, float) else value
 
 
 def _always(_target: Record, _source: Record) -> bool | None:

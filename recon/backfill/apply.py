@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from recon.backfill import executor, scripts, sign_off, states
+from recon.backfill import executor, people, scripts, sign_off, states
 from recon.backfill import plan as plans
 from recon.backfill.bundle import Bundle, read
 from recon.backfill.change import Shape
@@ -157,6 +157,7 @@ def _dry_run(database: Database, plan: Plan) -> Applied:
     bundle = read(plan.bundle, plan.digest)
     statement = bundle.scripts["execute.sql"]
     with executor.writing(database, plan) as session:
+        people.agree(session, plan)
         drifts = _drifts(session, bundle, plan)
         ranges = executor.batches(session, plan, "staged")
         sample = ranges[: executor.ONE_TRANSACTION_ROWS // executor.BATCH_ROWS]
@@ -211,7 +212,17 @@ def _drift_count(drifts: list[dict[str, Any]]) -> int:
 
 
 def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
-    """Compare every planned row with what is there; refuse to start beyond the plan's tolerance."""
+    """Compare every planned row with what is there; refuse to start beyond the plan's tolerance.
+
+    A row that people decided otherwise about is never tolerated.
+    """
+    try:
+        people.agree(session, plan)
+    except Stale:
+        if plan.state == "approved":
+            states.move(session, plan.plan, "stale", actor)
+            session.commit()
+        raise
     drifts = _drifts(session, signed.bundle, plan)
     count, tolerance = _drift_count(drifts), int(plan.document["tolerance_rows"])
     if count <= tolerance:

@@ -229,6 +229,7 @@ def _keep(
         "spec_digest": made.bound.spec.digest,
         "run": decided.run,
         "run_limited": decided.limited,
+        "cardinality": made.bound.spec.cardinality,
         "passes": {name: dict(counts).get(name, 0) for name in passes},
         "actions": {"link": rows},
         "rows": rows,

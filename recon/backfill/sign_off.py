@@ -16,7 +16,7 @@ from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, IllegalMove, NotApproved, UsageError, WrongDatabase
-from recon.workspace import Workspace
+from recon.workspace import Workspace, person
 
 DEMO_PREFIX = "demo-"  # demo-analyst and demo-reviewer act in the demo database only
 RECORDED = "recorded"
@@ -173,10 +173,10 @@ def _by_name_allowed(workspace: Workspace, whole: Bundle) -> None:
 
 
 def _person(actor: str, database: Database) -> None:
-    if not actor.strip() or not actor.isprintable():
-        raise NotApproved(
-            f"{actor!r} is no name.", why="A name has letters that can be seen.", todo="Set RECON_USER to your name."
-        )
+    try:
+        person(actor)
+    except UsageError as error:
+        raise NotApproved(error.what, why=error.why, todo=error.todo) from error
     if actor.strip().casefold().startswith(DEMO_PREFIX) and not database.demo:
         raise NotApproved(
             f"{actor} acts in the demo database only.", todo="Set RECON_USER to your name, or leave it unset."

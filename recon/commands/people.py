@@ -131,7 +131,9 @@ def breaks(
     place = find_workspace(workspace)
     opened = open_database(place, database)
     if assign is not None:
-        who = assign.strip() or NOBODY
+        who = assign.strip()
+        if not who:
+            raise UsageError("--assign names no one.", todo=f"Give a name, or {NOBODY} to take it back.")
         count = open_breaks.assign(opened, name, "" if who == NOBODY else who, place.actor, keys)
         if not count:
             place.spec_path(name)

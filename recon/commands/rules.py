@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 import typer
 
@@ -32,17 +34,36 @@ def backtest(
     place = find_workspace(workspace)
     spec = place.spec(name)
     opened = open_database(place, database)
-    try:
-        out = wrong.open("w", encoding="utf-8", newline="") if wrong else nullcontext()
-    except OSError as error:
-        raise UsageError(f"Cannot write {wrong}.", todo="Name another file after --wrong.") from error
-    with out as file, spinner(f"Testing the rules of {name}"):
+    if wrong and truth and wrong.resolve() == truth.resolve():
+        raise UsageError("--wrong and --truth are the same file.", todo="Name another file after --wrong.")
+    with _written(wrong) as file, spinner(f"Testing the rules of {name}"):
         result = testing.backtest(opened, spec, place.actor, truth, file)
     if not show(result.as_dict(), as_json):
         from recon import screens_why
 
         screens_why.backtested(result, str(wrong) if wrong else None)
     raise typer.Exit(DONE)
+
+
+@contextmanager
+def _written(path: Path | None) -> Generator[IO[str] | None]:
+    """A file that takes its name only once it is whole: what stood there before is lost to no failure."""
+    if path is None:
+        yield None
+        return
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        file = half.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"Cannot write {path}.", todo="Name another file after --wrong.") from error
+    try:
+        with file:
+            yield file
+        half.replace(path)
+    except IsADirectoryError as error:
+        raise UsageError(f"{path} is a folder.", todo="Name a file after --wrong.") from error
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def what_if(
@@ -63,7 +84,7 @@ def what_if(
     if not show(result.as_dict(), as_json):
         from recon import screens_why
 
-        screens_why.what_if(result)
+        screens_why.what_if(result, only)
 
 
 def try_pass(
@@ -95,10 +116,15 @@ def try_pass(
 
 
 def _record(text: str, option: str) -> dict[str, Any]:
+    read: dict[str, Any] | None
     try:
-        read = json.loads(text)
-    except ValueError:
+        # Decimals stay the digits that were written.
+        read = json.loads(text, parse_float=str, parse_constant=str)
+        json.dumps(read, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         read = None
-    if not isinstance(read, dict) or any(isinstance(value, (dict, list)) for value in read.values()):
+    if not isinstance(read, dict) or any(
+        isinstance(value, (dict, list)) or "\x00" in str(value) for value in read.values()
+    ):
         raise UsageError(f"{option} is not a record.", todo=f"""Write it like {option} '{{"id": 7, "place": "A7"}}'.""")
     return read

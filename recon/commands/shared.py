@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recon.errors import UsageError
+from recon.errors import UsageError, visible
 
 if TYPE_CHECKING:
     from recon.database.connect import Database
@@ -63,11 +63,11 @@ def day(text: str | None, option: str) -> str | None:
 
 
 def note(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(visible(text), err=True)
 
 
 def say(text: str) -> None:
-    typer.echo(text)
+    typer.echo(visible(text))
 
 
 def answer(document: dict[str, Any], as_json: bool, text: str) -> None:

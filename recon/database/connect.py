@@ -32,6 +32,8 @@ SESSION_SETTINGS = {
     "bytea_output": "hex",
     "standard_conforming_strings": "on",
     "application_name": "recon",
+    # A statement ends soon after the process that asked for it, however that ended.
+    "client_connection_check_interval": "5s",
 }
 
 

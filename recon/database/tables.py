@@ -256,6 +256,12 @@ def _ensure(session: Session) -> None:
         session.execute("SELECT pg_advisory_xact_lock($1::int, 0)", LOCK_SPACE)
         version = _version(session)  # somebody else may have been at it
     if version is None:
+        if session.value("SELECT to_regclass('recon.runs')::text") is not None:
+            raise DatabaseFailed(
+                "Schema recon of this database does not say which version it is.",
+                why="Its table meta is empty or missing.",
+                todo="Restore it from a backup, or drop schema recon if nothing in it is needed.",
+            )
         # Not IF NOT EXISTS, which asks for the right even where the schema is there.
         if session.value("SELECT to_regnamespace('recon')::text") is None:
             session.execute("CREATE SCHEMA recon")

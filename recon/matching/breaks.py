@@ -20,6 +20,7 @@ from recon.matching.bound import Bound, key_names
 from recon.matching.coverage import RECONCILED
 from recon.matching.issues import issues
 from recon.names import DIALECT, column, identifier
+from recon.workspace import person
 
 __all__ = ["AGES", "ages", "assign", "count", "history", "issues", "listed", "update"]
 
@@ -149,9 +150,7 @@ def assign(database: Database, name: str, who: str, actor: str, keys: Sequence[s
         UsageError: this is no name.
         NotFound: one of the keys has no open break.
     """
-    who = who.strip()
-    if not who.isprintable():
-        raise UsageError(f"{who!r} is no name.", why="A name has letters that can be seen.")
+    who = person(who.strip()) if who.strip() else ""
     tables.ensure(database)
     with database.session() as session:
         session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, f"breaks {name}")

@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
+from recon.database.relations import Relation
 from recon.errors import TooManyPairs
 from recon.matching import grouped
 from recon.matching.bound import Bound, BoundPass
@@ -61,7 +62,7 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
 def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) -> frozenset[str]:
     """Refuse a pass that would explode, before anything is matched.
 
-    A pass is counted where the planner expects many pairs by each of its equalities alone (of all together it expects
+    A pass is counted where the planner has no statistics, or expects many pairs by each of its equalities alone (of all together it expects
     far too few where columns go together). A pass that needs no pairs, because its key alone decides, is counted only
     where it has no preference: then all of them would be ties.
 
@@ -72,9 +73,10 @@ def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) ->
         TooManyPairs: names the number and the worst key.
     """
     wide: set[str] = set()
+    analysed = all(_analysed(session, bound.relation[side]) for side in SIDES)
     for rule in bound.passes:
         reducible = bound.spec.cardinality == "many_to_one" and rule.reducible and not pool.forbidden
-        if (reducible and rule.prefer) or _expected(session, bound, rule) < limit / ERROR_OF_ESTIMATES:
+        if (reducible and rule.prefer) or (analysed and _expected(session, bound, rule) < limit / ERROR_OF_ESTIMATES):
             continue
         counted = count(session, bound, rule, pool)
         if counted.pairs > limit:
@@ -82,6 +84,12 @@ def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) ->
         if counted.pairs > NEARBY_PAIRS and rule.windows:
             wide.add(rule.name)
     return frozenset(wide)
+
+
+def _analysed(session: Session, relation: Relation) -> bool:
+    """Whether the planner has statistics of these records; of a query or a view it has none."""
+    known = "SELECT reltuples >= 0 FROM pg_class WHERE oid = $1::oid AND relkind IN ('r', 'm', 'p')"
+    return relation.oid is not None and bool(session.value(known, relation.oid))
 
 
 def _expected(session: Session, bound: Bound, rule: BoundPass) -> float:

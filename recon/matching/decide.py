@@ -3,14 +3,17 @@ what-if all call."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
+import psycopg
 from sqlglot import exp
 
 from recon.database import tables
 from recon.database.connect import Session
+from recon.errors import DatabaseFailed
 from recon.matching import candidates, comparison, full_join, one_to_one, prepared, reasons, statements
 from recon.matching import pool as pools
 from recon.matching.bound import Bound
@@ -63,22 +66,35 @@ def decide(
     if by_people:
         people = prepared.prepare(session, bound)
         pool = pool.after(people)
-    wide = candidates.guard(session, bound, pool)
-    seconds["preparing"] = perf_counter() - began
-    began = perf_counter()
-    one_join = full_join.suits(session, bound, pool)
-    for step in (
-        full_join.steps(bound, table) if one_join else steps(bound, pool, table, partly=bool(limited.as_dict()))
-    ):
-        session.execute(step)
-    seconds["matching"] = perf_counter() - began
-    if explained:
+    with _said_of_values():
+        wide = candidates.guard(session, bound, pool)
+        seconds["preparing"] = perf_counter() - began
         began = perf_counter()
-        session.execute(f"ANALYZE {table.sql(DIALECT)}")
-        session.execute(reasons.of_unmatched(bound, pool, table, wide))
-        session.execute(reasons.of_others(table))
-        seconds["reasons"] = perf_counter() - began
+        partly = bool(limited.as_dict())
+        one_join = full_join.suits(session, bound, pool)
+        for step in full_join.steps(bound, table) if one_join else steps(bound, pool, table, partly=partly):
+            session.execute(step)
+        seconds["matching"] = perf_counter() - began
+        if explained:
+            began = perf_counter()
+            session.execute(f"ANALYZE {table.sql(DIALECT)}")
+            session.execute(reasons.of_unmatched(bound, pool, table, wide))
+            session.execute(reasons.of_others(table))
+            seconds["reasons"] = perf_counter() - began
     return Decided(pool, wide, people, seconds)
+
+
+@contextmanager
+def _said_of_values() -> Generator[None]:
+    """Say what to do where an expression of the spec fails on the value of some record."""
+    try:
+        yield
+    except psycopg.DataError as error:
+        raise DatabaseFailed(
+            f"An expression of the spec fails on a record: {error.diag.message_primary}.",
+            why=f"(SQLSTATE {error.sqlstate})",
+            todo="Guard it, as in s.amount / nullif(s.parts, 0), or leave such records out with `where`.",
+        ) from error
 
 
 def steps(bound: Bound, pool: Pool, table: exp.Table, *, partly: bool = False) -> Iterator[str]:

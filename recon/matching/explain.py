@@ -21,7 +21,7 @@ from recon.expressions import Side
 from recon.matching import nearest, standing
 from recon.matching.bound import Bound
 from recon.matching.literal import columns_of, in_place_of, literal
-from recon.matching.pairs import interpretation, labels
+from recon.matching.pairs import interpretation, labels, shown_key
 from recon.matching.standing import Decided, Override
 from recon.matching.verdict import PassExplained, of_pass
 from recon.names import DIALECT, column
@@ -204,4 +204,4 @@ def _holder(session: Session, bound: Bound, own: standing.Key) -> Any:
     query = query.where(exp.EQ(this=bound.link, expression=standing.typed(bound, "s", 0)))
     query = query.order_by(*bound.target_keys).limit(1)
     found = session.rows(query.sql(DIALECT), *own)
-    return standing.shown_key(found[0]) if found else None
+    return shown_key(found[0]) if found else None

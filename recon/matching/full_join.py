@@ -27,6 +27,8 @@ def suits(session: Session, bound: Bound, pool: Pool) -> bool:
     rule = bound.passes[0]
     if bound.spec.cardinality != "one_to_one" or not rule.by_key or rule.prefer or rule.conditions():
         return False
+    if rule.rule.accept == "review":  # nothing is same or changed before a person has said so
+        return False
     return all(_unique(session, bound, side) for side in SIDES)
 
 

@@ -177,7 +177,8 @@ def _met(bound: Bound, pool: Pool, rule: BoundPass, first: bool) -> exp.Select:
 def _members(bound: Bound, pool: Pool, rule: BoundPass, side: Side, first: bool) -> list[exp.Expr]:
     """Which records of a side can stand in a pair of this pass."""
     parts = [part.copy() for part in rule.when(side)]
-    return [*not_null(rule.on(side)), *parts, *_undecided(bound, pool, side, first)]
+    # `where` first: it may keep records away on which an expression of the pass would fail.
+    return [*_undecided(bound, pool, side, first), *not_null(rule.on(side)), *parts]
 
 
 # -- a pass that needs its pairs -------------------------------------------------------------------------

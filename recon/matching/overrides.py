@@ -149,7 +149,7 @@ def accept_pass(database: Database, spec: Reconciliation, pass_name: str, actor:
         proposed = exp.Select(expressions=pairs).from_(decisions).where(
             exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("proposed")),
             exp.EQ(this=column("d", "pass"), expression=exp.Parameter(this=exp.Literal.number(1))),
-        )  # fmt: skip
+        ).order_by(*[column("d", name) for name in key_names(*prefixes[0])])  # fmt: skip
         session.execute(
             f"INSERT INTO pg_temp.recon_given (target_key, source_key) {proposed.sql(DIALECT)}",
             pass_name,
@@ -336,11 +336,11 @@ def _kept(session: Session, *conditions: sa.ColumnElement[bool]) -> list[dict[st
 
 
 def _latest_run(session: Session, spec: Reconciliation) -> str:
-    """The latest finished run, if it followed the spec as it is now."""
+    """The latest run, if it went well, looked at everything, and followed the spec as it is now."""
     runs = tables.runs
     row = session.connection.execute(
-        sa.select(runs.c.run, runs.c.spec_digest)
-        .where(runs.c.reconciliation == spec.name, runs.c.kept)
+        sa.select(runs.c.run, runs.c.spec_digest, runs.c.state, runs.c.limited)
+        .where(runs.c.reconciliation == spec.name)
         .order_by(runs.c.started_at.desc())
         .limit(1)
     ).first()
@@ -350,6 +350,13 @@ def _latest_run(session: Session, spec: Reconciliation) -> str:
         raise Stale(
             f"The latest run of {spec.name} followed other rules than its spec has now.",
             why=f"Run {row[0]} was made before the spec was changed, so its proposals may not be those of its passes.",
+            todo=f"Run `recon match {spec.name}` again.",
+        )
+    if row[2] != "success" or row[3] is not None:
+        what = f"is {row[2]}" if row[2] != "success" else "looked at a part of the records only"
+        raise Stale(
+            f"The latest run of {spec.name} {what}.",
+            why="What an older run proposed may no longer be what the rules propose.",
             todo=f"Run `recon match {spec.name}` again.",
         )
     return row[0]

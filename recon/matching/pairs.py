@@ -123,7 +123,7 @@ def listed(
         query = query.where(
             exp.EQ(this=column("d", "outcome"), expression=exp.Any(this=exp.paren(exp.cast(parameter, "text[]"))))
         )
-    query = query.order_by(*[column("d", name) for name in key_names("target_key", len(bound.target_keys))])
+    query = query.order_by(*[column("d", name) for name in _in_order(bound)])
     if limit is not None:
         query = query.limit(limit)
     return session.records(query.sql(DIALECT), *([list(outcomes)] if outcomes else []))
@@ -153,20 +153,29 @@ def iterate(session: Session, bound: Bound, run: str) -> Iterator[tuple[Any, ...
     query = (
         exp.Select(expressions=[exp.Column(this=identifier(name)) for name in decision_columns(bound)])
         .from_(table)
-        .order_by(*[exp.Column(this=identifier(name)) for name in key_names("target_key", targets)])
+        .order_by(*[exp.Column(this=identifier(name)) for name in _in_order(bound)])
     )
     cursor = session.driver.cursor(name="decisions")
     cursor.itersize = FETCH_ROWS
     with cursor:
         cursor.execute(query.sql(DIALECT).encode())
         for row in cursor:
-            yield (_key(row[:targets]), _key(row[targets : targets + sources]), *row[targets + sources :])
+            yield (shown_key(row[:targets]), shown_key(row[targets : targets + sources]), *row[targets + sources :])
 
 
-def _key(parts: Sequence[Any]) -> Any:
+def _in_order(bound: Bound) -> list[str]:
+    """The keys that put decisions in order: the population by its own, then the other side's records by theirs."""
+    return [*bound.key_names(bound.population), *bound.key_names(bound.other)]
+
+
+def shown_key(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
-    return None if all(part is None for part in parts) else json.dumps([_plain(part) for part in parts])
+    return (
+        None
+        if all(part is None for part in parts)
+        else json.dumps([_plain(part) for part in parts], ensure_ascii=False)
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -255,8 +255,8 @@ class _PassReason:
     # -- steps -------------------------------------------------------------------------------------------
 
     def _others(self) -> list[exp.Expr]:
-        """The other side's records that are there at all: under `where`, and not excluded by a person."""
-        conditions = self.bound.where(self.other)
+        """The other side's records that are there at all: under `where`, looked at, and not excluded by a person."""
+        conditions = self.pool.looked_at(self.bound, self.other)
         if self.other in self.pool.excluded:
             conditions.append(exp.Not(this=present(EXCLUDED[self.other], self.bound, [self.other])))
         return conditions
@@ -269,7 +269,7 @@ class _PassReason:
         holds: exp.Expr = exp.and_(*own) if own else exp.true()
         select = exp.Select(expressions=[*named(parts, names), exp.alias_(_any(holds), "holds", quoted=True)])
         select = select.from_(self.bound.relation[self.other].aliased(self.other))
-        return select.group_by(*first_columns(len(parts))).where(*not_null(parts), *self._others())
+        return select.group_by(*first_columns(len(parts))).where(*self._others(), *not_null(parts))
 
     def _seen(self) -> exp.Select:
         """For each record, what there is among the other side's records with its key."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from time import perf_counter
@@ -57,6 +58,7 @@ class Run:
     seconds: Mapping[str, float]
     other_side: Mapping[str, int]  # records of the other side without a partner, where the spec compares
     conflicts: Sequence[Mapping[str, Any]]  # decisions of people that the data now contradicts
+    conflict_count: int  # of these; the first thousand are kept
     breaks: Mapping[str, int]  # open breaks by age, in days
 
     @property
@@ -84,6 +86,7 @@ class Run:
             ],
             "reasons": dict(self.reasons),
             "conflicts": [dict(item) for item in self.conflicts],
+            "conflict_count": self.conflict_count,
             "breaks": dict(self.breaks),
             "coverage": self.coverage,
             "limited": self.limited,
@@ -112,6 +115,7 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
         _unique_keys(session, bound)
     run = tables.new_id()
     with database.session() as session:
+        _bury(session, spec.name)
         session.connection.execute(
             tables.runs.insert().values(
                 run=run, reconciliation=spec.name, state="running", actor=actor, spec_digest=spec.digest,
@@ -120,19 +124,40 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
         )  # fmt: skip
     try:
         with database.session() as session:
+            _alive(session, run)
             decided = decide(session, bound, tables.own("decisions", run), limited)
             ages = _follow_up(session, bound, run, decided, bool(limited.as_dict()))
             _count(session, bound, run, decided, ages)
             _forget(session, spec.name)
-    except ReconError as error:
-        with database.session() as session:
-            session.connection.execute(
-                tables.runs.update()
-                .where(tables.runs.c.run == run)
-                .values(state="failed", error=str(error), completed_at=sa.func.clock_timestamp())
-            )
+    except BaseException as error:
+        said = str(error) if isinstance(error, ReconError) else f"interrupted ({type(error).__name__})"
+        with suppress(ReconError), database.session() as session:  # the first error is the one to tell
+            _fail(session, run, said)
         raise
     return load(database, spec.name, run)
+
+
+def _alive(session: Session, run: str) -> None:
+    """Hold the lock that tells other processes that a run goes on, until its transaction ends."""
+    session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, f"run {run}")
+
+
+def _bury(session: Session, reconciliation: str) -> None:
+    """Close the account of runs that ended without a word: killed, or cut off from the server."""
+    runs = tables.runs
+    running = sa.select(runs.c.run).where(runs.c.reconciliation == reconciliation, runs.c.state == "running")
+    for run in list(session.connection.execute(running).scalars()):
+        lock = "SELECT pg_try_advisory_xact_lock($1::int, hashtext($2))"
+        if session.value(lock, tables.LOCK_SPACE, f"run {run}"):
+            _fail(session, run, "it ended without a word: killed, or cut off from the server")
+
+
+def _fail(session: Session, run: str, error: str) -> None:
+    session.connection.execute(
+        tables.runs.update()
+        .where(tables.runs.c.run == run, tables.runs.c.state == "running")
+        .values(state="failed", error=error, completed_at=sa.func.clock_timestamp())
+    )
 
 
 def _unique_keys(session: Session, bound: Bound) -> None:
@@ -219,7 +244,10 @@ def _count(session: Session, bound: Bound, run: str, decided: Decided, ages: Map
             population=sum(outcomes.values()),
             outcomes={name: outcomes[name] for name in statements.OUTCOMES if name in outcomes},
             other_side=other_side,
-            conflicts=[dict(item) for item in decided.people.conflicts],
+            conflicts={
+                "count": decided.people.conflict_count,
+                "first": [dict(item) for item in decided.people.conflicts],
+            },
             breaks=dict(ages),
             passes=counts,
             reasons=dict(sorted(reasons.items(), key=lambda item: -item[1])),
@@ -288,7 +316,8 @@ def load(database: Database, reconciliation: str, run: str | None = None) -> Run
         reasons=row["reasons"],
         seconds=row["seconds"],
         other_side=row["other_side"] or {},
-        conflicts=tuple(row["conflicts"] or ()),
+        conflicts=tuple(row["conflicts"]["first"]) if row["conflicts"] else (),
+        conflict_count=row["conflicts"]["count"] if row["conflicts"] else 0,
         breaks={age: row["breaks"][age] for age in breaks.AGES if age in (row["breaks"] or {})},
     )
 

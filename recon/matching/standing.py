@@ -16,6 +16,7 @@ from recon.database.connect import Session
 from recon.expressions import Side
 from recon.matching.bound import Bound
 from recon.matching.literal import among
+from recon.matching.pairs import shown_key
 from recon.names import DIALECT, column, identifier
 
 Key = tuple[Any, ...]
@@ -68,13 +69,6 @@ class Standing:
     forbidden: Mapping[Key, Override] = field(default_factory=dict[Key, Override])
     excluded: Mapping[Key, Override] = field(default_factory=dict[Key, Override])
     overrides: tuple[Override, ...] = ()  # those that name the record itself
-
-
-def shown_key(key: Sequence[Any]) -> Any:
-    """A key as people see it: the value itself, or the list of its parts; None where it has no part."""
-    if all(part is None for part in key):
-        return None
-    return key[0] if len(key) == 1 else list(key)
 
 
 def look(session: Session, bound: Bound, own: Key, candidates: Iterable[Key]) -> Standing:

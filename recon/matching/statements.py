@@ -122,7 +122,8 @@ class _Part:
 def reduced_source(bound: Bound, rule: BoundPass, pool: Pool) -> exp.Select:
     """One row for each key of the source: the preferred one, and how many rows are as good."""
     names = [f"key_{number}" for number in range(1, len(rule.sources) + 1)]
-    conditions = [*not_null(rule.sources), *(part.copy() for part in rule.when_source), *pool.eligible(bound, "s")]
+    # `where` first: it may keep records away on which an expression of the pass would fail.
+    conditions = [*pool.eligible(bound, "s"), *not_null(rule.sources), *(part.copy() for part in rule.when_source)]
     keyed = exp.Select(expressions=named(rule.sources, names)).from_(bound.source.aliased("s")).where(*conditions)
     if rule.prefer:
         return _first(_ranked(keyed, bound, rule, rule.sources), [*names, *bound.key_names("s")])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +13,11 @@ from sqlglot import exp
 
 from recon.database.connect import Session
 from recon.errors import NotFound, UsageError
+from recon.matching import keys, pairs
 from recon.matching.bound import Bound
 from recon.matching.pool import SIDES, creating, same_key, temporary
 from recon.matching.statements import equal, named, no_keys
-from recon.names import DIALECT, column
+from recon.names import DIALECT, column, identifier
 
 TRUTH = "recon_truth"  # each known pair once; the partner is NULL where a record is known to have none
 _RAW = "recon_truth_as_given"
@@ -44,7 +44,7 @@ def links(session: Session, bound: Bound) -> int:
 
 
 def from_file(session: Session, bound: Bound, path: Path) -> int:
-    """Make the table of the pairs in a CSV file; returns how many lines it has.
+    """Make the table of the pairs in a CSV file; returns how many different ones it names.
 
     The heading names target_key and source_key (further columns are left alone); composite keys are JSON arrays. An
     empty partner says that the record is known to have none. Pairs with a record that takes no part are left out.
@@ -55,8 +55,10 @@ def from_file(session: Session, bound: Bound, path: Path) -> int:
     """
     raw = exp.Select(expressions=[*no_keys(bound, "t"), *no_keys(bound, "s")]).where(exp.false())
     session.execute(creating(temporary(_RAW), raw))
-    lines = _copy(session, bound, path)
+    _copy(session, bound, path)
+    given_pairs = session.value(f"SELECT count(*) FROM (SELECT DISTINCT * FROM pg_temp.{_RAW}) AS given")  # noqa: S608
     mine, other = bound.population, bound.other
+    _one_each(session, bound)
     given = [column("given", name) for side in SIDES for name in bound.key_names(side)]
     both = exp.Select(expressions=given).from_(temporary(_RAW, "given"))
     for side in SIDES:
@@ -67,7 +69,23 @@ def from_file(session: Session, bound: Bound, path: Path) -> int:
     alone = alone.join(bound.relation[mine].aliased(mine), on=exp.and_(*on, *bound.where(mine)))
     alone = alone.where(exp.Is(this=column("given", bound.key_names(other)[0]), expression=exp.Null()))
     _make(session, exp.union(both, alone))
-    return lines
+    return given_pairs
+
+
+def _one_each(session: Session, bound: Bound) -> None:
+    """Refuse a file that names two partners of one record of the population."""
+    own = [column("given", name) for name in bound.key_names(bound.population)]
+    given = exp.Subquery(
+        this=exp.Select(expressions=[exp.Star()]).distinct().from_(temporary(_RAW)),
+        alias=exp.TableAlias(this=identifier("given")),
+    )
+    several = exp.GT(this=exp.Count(this=exp.Star()), expression=exp.Literal.number(1))
+    query = exp.Select(expressions=own).from_(given).group_by(*[key.copy() for key in own]).having(several)
+    found = session.rows(query.order_by(*[key.copy() for key in own]).limit(1).sql(DIALECT))
+    if found:
+        raise UsageError(
+            f"The file names more than one partner of {pairs.shown_key(found[0])}.", todo="Keep the right one."
+        )
 
 
 def _make(session: Session, query: exp.Query) -> None:
@@ -75,7 +93,7 @@ def _make(session: Session, query: exp.Query) -> None:
     session.execute(f"ANALYZE pg_temp.{TRUTH}")
 
 
-def _copy(session: Session, bound: Bound, path: Path) -> int:
+def _copy(session: Session, bound: Bound, path: Path) -> None:
     """COPY the file's keys as they are; the server reads them as the types of the keys."""
     statement = sql.SQL("COPY pg_temp.{} FROM STDIN").format(sql.Identifier(_RAW))
     shifts: list[tuple[int, int]] = []  # from which row on the line's number is larger, and by how much
@@ -99,8 +117,9 @@ def _copy(session: Session, bound: Bound, path: Path) -> int:
         at = _COPY_LINE.search(error.diag.context or "")
         row = int(at[1]) if at else 1
         line = row + max((shift for shift in shifts if shift[0] <= row), default=(0, 1))[1]
-        raise UsageError(f"{path}, line {line}: {error.diag.message_primary}.", todo="Correct the key.") from error
-    return number
+        raise UsageError(
+            f"{path}, line {line}: {error.diag.message_primary or error}.", todo="Correct the key."
+        ) from error
 
 
 def _read(bound: Bound, path: Path, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str | None]]]:
@@ -138,18 +157,12 @@ def _read(bound: Bound, path: Path, reader: Iterator[list[str]]) -> Iterator[tup
                     raise wrong(f"it has no {name}", "Only the partner may be empty: it says that there is none.")
                 parts += [None] * len(names)
                 continue
-            read = _parts(text) if len(names) > 1 else [text]
+            if "\x00" in text:
+                raise wrong(f"{name} holds a NUL character", "No key in a database does.")
+            read = keys.in_array(text) if len(names) > 1 else [text]
             if read is None or len(read) != len(names):
                 raise wrong(f"{name} is not a JSON array of {len(names)} values", "Write it like recon decisions does.")
             parts += read
         yield line, parts
     if not places:
         raise wrong("the file is empty", "Start with target_key,source_key.")
-
-
-def _parts(text: str) -> list[str | None] | None:
-    try:
-        read = json.loads(text)
-    except ValueError:
-        return None
-    return [None if part is None else str(part) for part in read] if isinstance(read, list) else None

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon.matching import side_by_side
+from recon.matching import keys, side_by_side
 from recon.matching.bound import Bound
 from recon.matching.nearest import LOOKED_AT, SHOWN, Found
+from recon.matching.pairs import shown_key
 from recon.matching.side_by_side import Equality, Measured
-from recon.matching.standing import Key, Standing, shown_key
+from recon.matching.standing import Key, Standing
 
 # What may be the matter with a candidate; `candidate`: nothing is. The nearest first.
 STANDINGS = (
@@ -92,7 +93,7 @@ def _standing(bound: Bound, found: Found, row: Mapping[str, Any], around: Standi
         return "forbidden", f"by {override.author}: {override.reason}"
     if bound.spec.cardinality == "one_to_one":
         partner = around.linked.get(key)
-        if partner is not None and _texts(partner) != list(own):
+        if partner is not None and _texts(partner, len(own)) != [str(part) for part in own]:
             holder = (
                 f"{_side(bound, 't')} {partner}" if bound.other == "s" else f"it holds {_side(bound, 's')} {partner}"
             )
@@ -103,8 +104,9 @@ def _standing(bound: Bound, found: Found, row: Mapping[str, Any], around: Standi
     return "candidate", ""
 
 
-def _texts(key: Any) -> list[str]:
-    return [str(part) for part in (key if isinstance(key, list) else [key])]
+def _texts(key: Any, count: int) -> list[str]:
+    """The parts of a shown key of so many columns, as text."""
+    return (keys.in_array(str(key)) or []) if count > 1 else [str(key)]
 
 
 def _side(bound: Bound, side: str) -> str:

@@ -35,9 +35,9 @@ class Point:
     matched: int
     proposed: int
     ambiguous: int
-    gained: int  # not matched at present, matched then
-    lost: int  # matched at present, not matched then
-    moved: int  # matched both times, with another partner
+    gained: int  # neither matched nor proposed at present, one of them then
+    lost: int  # matched or proposed at present, neither then
+    moved: int  # matched or proposed both times, with another partner
     refused: str | None = None  # why this tolerance could not be tried; its counts are 0
 
 
@@ -90,7 +90,7 @@ def what_if(
             f"{spec.name} has no pass {only}.", why=did_you_mean(only, names), todo=f"Its passes: {', '.join(names)}."
         )
     # What matched records disagree in changes nothing of who matches whom.
-    plain = spec.model_copy(update={"compare": {}, "valid": []})
+    plain = spec.model_copy(update={"compare": {}})
     windows = [
         (place, number, window)
         for place, rule in enumerate(plain.passes)
@@ -170,13 +170,18 @@ def _compared(session: Session, bound: Bound) -> tuple[int, int, int, int, int, 
     def number(*conditions: exp.Expr) -> exp.Expr:
         return exp.Filter(this=exp.Count(this=exp.Star()), expression=exp.Where(this=exp.and_(*conditions)))
 
-    now, then = is_("present", "matched"), is_("other", "matched")
+    now, then = (
+        exp.In(
+            this=column(alias, "outcome"), expressions=[exp.Literal.string(word) for word in ("matched", "proposed")]
+        )
+        for alias in ("present", "other")
+    )
     differs = exp.or_(
         *[exp.NullSafeNEQ(this=column("present", name), expression=column("other", name)) for name in theirs]
     )
     query = exp.Select(
         expressions=[
-            number(then),
+            number(is_("other", "matched")),
             number(is_("other", "proposed")),
             number(is_("other", "ambiguous")),
             number(then.copy(), exp.Not(this=now)),

@@ -46,7 +46,9 @@ class BoundWindow:
         whole = all(bound.kind != "percent" and bound.amount % 1 == 0 for bound in (self.before, self.after))
 
         def roomy(tree: exp.Expr, kind: str) -> exp.Expr:
-            if kind in FLOATS or (kind in INTEGERS and not whole) or kind == "int8":
+            if kind in FLOATS:  # by way of the digits that it shows: a cast alone would cut some off
+                return exp.cast(exp.cast(tree.copy(), "text"), "numeric")
+            if (kind in INTEGERS and not whole) or kind == "int8":
                 return exp.cast(tree.copy(), "numeric")
             return exp.cast(tree.copy(), "bigint") if kind in INTEGERS else tree
 
@@ -59,14 +61,24 @@ class BoundWindow:
 
     def inside(self) -> exp.Expr:
         """Whether the source's value lies in the window, bounds included; NULL where a value is NULL."""
-        return exp.Between(
+        between = exp.Between(
             this=self.source.copy(),
             low=self._moved(exp.Sub, self.before),
             high=self._moved(exp.Add, self.after),
         )
+        if self.before.kind != "percent" and self.after.kind != "percent":
+            return between
+        # A share of infinity is none: there only the same value is within.
+        size = exp.Anonymous(this="abs", expressions=[self.target.copy()])
+        finite = exp.LT(this=size, expression=exp.cast(exp.Literal.string("Infinity"), "numeric"))
+        same = exp.EQ(this=self.source.copy(), expression=self.target.copy())
+        return exp.paren(exp.or_(same, exp.and_(finite, between)))
 
     def distance(self) -> exp.Expr:
-        """How far apart the two values are: a number, a number of days, or an interval; never negative."""
+        """How far apart the two values are: a number, a number of days, or an interval; never negative.
+
+        NULL between an infinite time and another.
+        """
         return self._difference(
             exp.Sub(this=self.source.copy(), expression=self.target.copy()),
             exp.Sub(this=self.target.copy(), expression=self.source.copy()),
@@ -91,8 +103,15 @@ class BoundWindow:
 
     def _difference(self, later: exp.Expr, earlier: exp.Expr) -> exp.Expr:
         # Not abs(): intervals have none, and equal infinite times have no difference.
+        unmeasured: list[exp.If] = []
+        if self.family != "number":
+            finite = [exp.Anonymous(this="isfinite", expressions=[tree.copy()]) for tree in (self.target, self.source)]
+            apart = exp.NEQ(this=self.source.copy(), expression=self.target.copy())
+            never = exp.and_(exp.Not(this=exp.paren(exp.and_(*finite))), apart)
+            unmeasured.append(exp.If(this=never, true=exp.Null()))
         return exp.Case(
             ifs=[
+                *unmeasured,
                 exp.If(this=exp.GT(this=self.source.copy(), expression=self.target.copy()), true=later),
                 exp.If(this=exp.LT(this=self.source.copy(), expression=self.target.copy()), true=earlier),
                 exp.If(this=exp.EQ(this=self.source.copy(), expression=self.target.copy()), true=self._zero()),

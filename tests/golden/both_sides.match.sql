@@ -7,7 +7,7 @@ WITH "best_1" AS (
     COUNT(*) AS "equals"
   FROM "public"."lease" AS "s"
   WHERE
-    NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL AND "s"."kind" <> 'draft'
+    "s"."kind" <> 'draft' AND NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL
   GROUP BY
     1,
     2

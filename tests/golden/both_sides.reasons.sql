@@ -5,7 +5,7 @@ WITH "known_1" AS (
     BOOL_OR(TRUE) AS "holds"
   FROM "public"."lease" AS "s"
   WHERE
-    NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL AND "s"."kind" <> 'draft'
+    "s"."kind" <> 'draft' AND NOT "s"."place" IS NULL AND NOT "s"."amount" IS NULL
   GROUP BY
     1,
     2
@@ -15,7 +15,7 @@ WITH "known_1" AS (
     BOOL_OR("s"."kind" = 'rent') AS "holds"
   FROM "public"."lease" AS "s"
   WHERE
-    NOT "s"."place" IS NULL AND "s"."kind" <> 'draft'
+    "s"."kind" <> 'draft' AND NOT "s"."place" IS NULL
   GROUP BY
     1
 ), "seen_2" AS (

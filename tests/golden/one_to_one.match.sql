@@ -99,21 +99,26 @@ SELECT
   ROW_NUMBER() OVER () AS "number"
 FROM "public"."jobs" AS "s"
 WHERE
-  NOT "s"."org" COLLATE "C" IS NULL
-  AND NOT "s"."customer" IS NULL
-  AND NOT EXISTS(
+  NOT EXISTS(
     SELECT
       1
     FROM "pg_temp"."recon_decided" AS "listed"
     WHERE
       "listed"."source_key_1" = "s"."org" AND "listed"."source_key_2" = "s"."id"
-  );
+  )
+  AND NOT "s"."org" COLLATE "C" IS NULL
+  AND NOT "s"."customer" IS NULL;
 
 CREATE TEMPORARY TABLE "recon_pairs" ON COMMIT DROP AS
 SELECT
   "t"."id" AS "t",
   "numbered_s"."number" AS "s",
   CASE
+    WHEN NOT (
+      ISFINITE("t"."ends") AND ISFINITE("s"."starts")
+    )
+    AND "s"."starts" <> "t"."ends"
+    THEN NULL
     WHEN "s"."starts" > "t"."ends"
     THEN "s"."starts" - "t"."ends"
     WHEN "s"."starts" < "t"."ends"

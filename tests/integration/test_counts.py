@@ -81,3 +81,18 @@ def test_a_break_of_one_to_one_closes_when_the_next_run_reconciles_it(database: 
     assert runs.match(database, spec, "ann").breaks["new"] == 1
     states = "SELECT key, state FROM recon.breaks ORDER BY key"
     assert rows(database, states) == [(["1"], "open"), (["2"], "resolved")]
+
+
+def test_a_run_that_was_killed_is_failed_as_soon_as_another_begins(database: Database) -> None:
+    execute(
+        database,
+        "CREATE TABLE pay (id int PRIMARY KEY, code text, lease_id int)",
+        "CREATE TABLE lease (id int PRIMARY KEY, code text)",
+    )
+    runs.match(database, simple_spec(), "ann")
+    dead = "INSERT INTO recon.runs (run, reconciliation, state, actor, spec_digest) VALUES ('dead', 'simple', 'running', 'ann', '')"
+    execute(database, dead)
+    runs.match(database, simple_spec(), "ann")
+    assert rows(database, "SELECT state, error LIKE '%killed%' FROM recon.runs WHERE run = 'dead'") == [
+        ("failed", True)
+    ]

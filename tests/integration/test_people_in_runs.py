@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from recon.backfill import apply, sign_off
 from recon.backfill import plan as plans
 from recon.database.connect import Database
 from recon.errors import Stale
@@ -94,3 +95,28 @@ def test_a_decision_that_the_data_contradicts_is_shown_and_waits(days: Database,
     found = recon("match", "simple", "--json", url=days.url, cwd=tmp_path).json
     assert found["outcomes"] == {"matched": 1, "ambiguous": 1}
     assert [item["target_key"] for item in found["conflicts"]] == ["1"]
+
+
+@pytest.mark.parametrize("decision", ["forbid", "exclude", "undo", "another"])
+def test_a_plan_that_people_contradict_since_is_not_applied(
+    days: Database, spec: Reconciliation, workspace: Workspace, decision: str
+) -> None:
+    say(days, spec, "link", "3", "5")
+    runs.match(days, spec, "ann")
+    plan = plans.make(days, workspace, spec, "ann")
+    assert plan is not None
+    sign_off.approve(days, workspace, plan.plan, "bob")
+    if decision == "forbid":
+        say(days, spec, "forbid", "2", "6")
+    elif decision == "exclude":
+        overrides.decide(days, spec, actor="bob", kind="exclude", source="6", reason="a fake")
+    elif decision == "another":
+        say(days, spec, "link", "1", "6")
+    else:
+        overrides.undo(days, spec, actor="bob", reason="the wrong paper", target="3")
+    with pytest.raises(Stale, match="decided otherwise about 1 of 2 rows"):
+        apply.apply(days, workspace, plan.plan, "ann", execute=False)
+    with pytest.raises(Stale, match="decided otherwise about 1 of 2 rows"):
+        apply.apply(days, workspace, plan.plan, "ann", execute=True)
+    assert rows(days, "SELECT count(*) FROM pay WHERE lease_id IS NOT NULL") == [(0,)]
+    assert plans.load(days, workspace, plan.plan).state == "stale"

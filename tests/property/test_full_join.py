@@ -58,6 +58,20 @@ def test_one_join_decides_as_the_passes_do(tables: Database, seed: int) -> None:
     assert joined == passed
 
 
+@pytest.mark.one_engine
+def test_what_a_person_must_confirm_is_neither_same_nor_changed(tables: Database) -> None:
+    execute(tables, "INSERT INTO pay VALUES (1, 'a')", "INSERT INTO lease VALUES (1, 'a')")
+    spec = simple_spec(
+        target={"table": "pay", "key": ["part", "code"]},
+        source={"table": "lease", "key": ["part", "code"]},
+        link=None,
+        cardinality="one_to_one",
+        passes=[{"name": "identity", "on": ["part", "code"], "accept": "review"}],
+        compare={"due": "due"},
+    )
+    assert runs.match(tables, spec, "ann").outcomes == {"proposed": 1}
+
+
 def _fill(session: Session, table: str, random: Random) -> None:
     for part in range(3):
         for code in ("a", "B", "É", ""):
