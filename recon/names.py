@@ -65,6 +65,13 @@ def split_relation(name: str) -> tuple[str | None, str]:
     return (parts[0], parts[1]) if len(parts) == 2 else (None, parts[0])
 
 
+def operand(tree: exp.Expr) -> exp.Expr:
+    """The tree as one operand of whatever it is put into: in brackets, where it is more than a name or a call."""
+    atoms = (exp.Column, exp.Literal, exp.Paren, exp.Null, exp.Boolean, exp.Func)
+    whole = isinstance(tree, atoms) and not isinstance(tree, exp.Binary)  # some functions are written as operators
+    return tree.copy() if whole or isinstance(tree, exp.Collate) else exp.paren(tree.copy())
+
+
 def column(table: str, name: str) -> exp.Column:
     """A quoted column of a quoted table alias."""
     return exp.Column(this=identifier(name), table=identifier(table))

@@ -281,7 +281,7 @@ class Reconciliation(Part):
     source: RecordSet
     link: Link | None = None
     cardinality: Literal["many_to_one", "one_to_one"] = "many_to_one"
-    passes: list[Pass] = Field(min_length=1)
+    passes: list[Pass] = Field(min_length=1, max_length=50, description="The matching rules, strictest first.")
     valid: list[Validity] = Field(default_factory=list)
     compare: dict[ColumnName, str | Comparison] = Field(
         default_factory=dict,

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from recon.backfill import executor, people, scripts, sign_off, states
+from recon.backfill import executor, meanwhile, scripts, sign_off, states
 from recon.backfill import plan as plans
 from recon.backfill.bundle import Bundle, read
 from recon.backfill.change import Shape
@@ -157,7 +157,8 @@ def _dry_run(database: Database, plan: Plan) -> Applied:
     bundle = read(plan.bundle, plan.digest)
     statement = bundle.scripts["execute.sql"]
     with executor.writing(database, plan) as session:
-        people.agree(session, plan)
+        meanwhile.agree(session, plan)
+        meanwhile.sources_free(session, plan)
         drifts = _drifts(session, bundle, plan)
         ranges = executor.batches(session, plan, "staged")
         sample = ranges[: executor.ONE_TRANSACTION_ROWS // executor.BATCH_ROWS]
@@ -217,7 +218,8 @@ def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
     A row that people decided otherwise about is never tolerated.
     """
     try:
-        people.agree(session, plan)
+        meanwhile.agree(session, plan)
+        meanwhile.sources_free(session, plan)
     except Stale:
         if plan.state == "approved":
             states.move(session, plan.plan, "stale", actor)

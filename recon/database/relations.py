@@ -48,6 +48,9 @@ _RELATION_NAMES = """
 _UNIQUE = """
     SELECT EXISTS (
         SELECT FROM pg_index WHERE indrelid = $1::oid AND indisunique AND indisvalid AND indpred IS NULL
+        -- An index of a table is none of the tables that inherit from it; of a divided table it is.
+        AND (NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = $1::oid)
+             OR EXISTS (SELECT FROM pg_class WHERE oid = $1::oid AND relkind = 'p'))
         AND NOT (0 = ANY(indkey::int2[])) AND (
             SELECT bool_and(attname = ANY($2::text[])) FROM pg_attribute
             WHERE attrelid = $1::oid AND attnum = ANY((indkey::int2[])[0:indnkeyatts - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlglot import exp
 
@@ -27,7 +28,19 @@ def bind(session: Session, spec: Reconciliation) -> Bound:
         SpecError: the spec asks for what this version does not do.
     """
     session.users_path()
-    return bind_to(session, spec, _records(session, spec.target, "t"), _records(session, spec.source, "s"))
+    written = _written(session, spec)
+    bound = bind_to(session, spec, _records(session, spec.target, "t"), _records(session, spec.source, "s"))
+    return replace(bound, written=written)
+
+
+def _written(session: Session, spec: Reconciliation) -> Relation | None:
+    """The table that a backfill writes, where the target's records come from a query."""
+    if spec.target.writes is None or spec.link is None:
+        return None
+    written = relations.table(session, spec.target.writes, "t")
+    for name in (spec.link.column, *spec.target.keys):
+        expressions.resolve_name(name, written.columns, written.label)
+    return written
 
 
 def bind_to(session: Session, spec: Reconciliation, target: Relation, source: Relation) -> Bound:

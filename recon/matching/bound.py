@@ -126,10 +126,16 @@ class Bound:
     passes: tuple[BoundPass, ...]
     compared: tuple[Compared, ...] = ()
     valid: tuple[Rule, ...] = ()
+    written: Relation | None = None  # the table behind a target that is a query: all of its rows can hold a link
 
     @property
     def relation(self) -> Mapping[Side, Relation]:
         return {"t": self.target, "s": self.source}
+
+    @property
+    def holders(self) -> Relation:
+        """Whose rows hold links: more of them than the rules look at."""
+        return self.written or self.target
 
     @property
     def population(self) -> Side:

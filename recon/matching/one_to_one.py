@@ -366,7 +366,7 @@ def _with_holders(bound: Bound, select: exp.Select) -> exp.Select:
                 exp.alias_(exp.Count(this=exp.Star()), "records", quoted=True),
             ]
         )
-        .from_(bound.target.aliased("t"))
+        .from_(bound.holders.aliased("t"))
         .where(*not_null([held]))
         .group_by(held.copy())
     )

@@ -128,10 +128,10 @@ def present(table: str, bound: Bound, sides: Sequence[Side], alias: str = "liste
 
 
 def held(bound: Bound) -> exp.Exists:
-    """Whether some row of the target, under its `where` or not, holds the source record at hand in its link column."""
+    """Whether some row of the target (of the table behind it, where it is a query), under its `where` or not, holds the source record at hand in its link column."""
     return exp.Exists(
         this=exp.Select(expressions=[exp.Literal.number(1)])
-        .from_(bound.target.aliased("holder"))
+        .from_(bound.holders.aliased("holder"))
         .where(holds(bound, "holder"))
     )
 
@@ -171,7 +171,7 @@ def any_held(session: Session, bound: Bound) -> bool:
     """Whether a target row holds a link; where none does, no source needs to be looked for among them."""
     if bound.link is None:
         return False
-    query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.target.aliased("t"))
+    query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.holders.aliased("t"))
     holds_one = exp.Not(this=exp.Is(this=bound.link, expression=exp.Null()))
     return session.value(query.where(holds_one).limit(1).sql(DIALECT)) is not None
 

@@ -15,7 +15,7 @@ from recon.errors import SchemaMismatch
 from recon.expressions import TEXT_TYPES, Expression
 from recon.matching.bound import Bound, BoundPass, Compared, Term
 from recon.matching.windows import FLOATS, INTEGERS, BoundWindow, family
-from recon.names import DIALECT
+from recon.names import DIALECT, operand
 
 # Without an equality, or with one that is not: two circles of one size are "equal" to PostgreSQL.
 _UNCOMPARABLE = frozenset({"json", "xml", "point", "polygon", "box", "circle", "path", "line", "lseg"})
@@ -169,7 +169,7 @@ def _by_bytes(tree: exp.Expr, kind: str) -> exp.Expr:
     """Text in collation "C": every server gives the same answer, and columns of different collations compare at all."""
     if kind == "bpchar":  # its own comparison overlooks blanks at the end, and which one is used hangs on the statement
         tree = exp.cast(tree.copy(), "text")
-    return expressions.collate(tree) if kind in TEXT_TYPES else tree
+    return expressions.collate(tree) if kind in TEXT_TYPES else operand(tree)
 
 
 def _check_link(bound: Bound) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sqlglot import exp
 
+from recon.names import operand
 from recon.tolerances import Tolerance
 
 Family = Literal["number", "date", "time"]
@@ -57,7 +58,7 @@ class BoundWindow:
         left, right = self.target, self.source
         if measured == "number":
             left, right = roomy(left, target), roomy(right, source)
-        return replace(self, target=_factor(left), source=_factor(right), family=measured)
+        return replace(self, target=operand(left), source=operand(right), family=measured)
 
     def inside(self) -> exp.Expr:
         """Whether the source's value lies in the window, bounds included; NULL where a value is NULL."""
@@ -133,11 +134,6 @@ class BoundWindow:
             return exp.Literal.number(f"{bound.amount:f}")
         share = exp.Literal.number(f"{bound.amount / 100:f}")
         return exp.Mul(this=exp.Anonymous(this="abs", expressions=[self.target.copy()]), expression=share)
-
-
-def _factor(tree: exp.Expr) -> exp.Expr:
-    """The tree as one operand, in brackets where it is not a name or a call."""
-    return tree.copy() if isinstance(tree, (exp.Column, exp.Cast, exp.Func)) else exp.paren(tree.copy())
 
 
 def _interval(number: str, unit: str) -> exp.Expr:

@@ -131,3 +131,30 @@ def test_where_keeps_records_from_an_expression_that_would_fail(database: Databa
         passes = [{"name": "p", "on": {"10 / t.k": "10 / s.k"}}]
         run = runs.match(database, simple_spec(**sides, cardinality=cardinality, passes=passes), "ann")
         assert run.outcomes == {"matched": 1, "unmatched": 1}
+
+
+def test_an_expression_is_one_operand_whatever_it_is_made_of(database: Database) -> None:
+    execute(
+        database,
+        "CREATE TABLE pay (id int PRIMARY KEY, a int, b int, note text)",
+        "CREATE TABLE lease (id int PRIMARY KEY, a int, b int, note text)",
+        "INSERT INTO pay VALUES (1, 1, 0, 'x1'), (2, 0, 0, 'y')",
+        "INSERT INTO lease VALUES (11, 1, 0, 'x2'), (12, 0, 0, 'z')",
+    )
+    for text in (
+        "{0}.a = 1",
+        "{0}.a = 1 or {0}.b = 1",
+        "{0}.a is null or {0}.a = 1",
+        "{0}.note ~ 'x'",
+        "not {0}.a = 0",
+    ):
+        for cardinality in ("many_to_one", "one_to_one"):
+            on = {text.format("t"): text.format("s")}
+            spec = simple_spec(link=None, cardinality=cardinality, passes=[{"name": "p", "on": on}])
+            run = runs.match(database, spec, "ann")
+            found = rows(database, f"SELECT target_key, source_key FROM recon.decisions_{run.run} ORDER BY 1")
+            assert found == [(1, 11), (2, 12)], (text, cardinality)
+    spec = simple_spec(
+        link=None, passes=[{"name": "p", "on": {"t.a - t.b": "s.a - s.b"}}], compare={"a": "s.a - (s.b - 0)"}
+    )
+    assert runs.match(database, spec, "ann").outcomes == {"same": 2}

@@ -120,3 +120,30 @@ def test_a_plan_that_people_contradict_since_is_not_applied(
         apply.apply(days, workspace, plan.plan, "ann", execute=True)
     assert rows(days, "SELECT count(*) FROM pay WHERE lease_id IS NOT NULL") == [(0,)]
     assert plans.load(days, workspace, plan.plan).state == "stale"
+
+
+def test_a_source_that_another_target_took_meanwhile_is_not_linked_twice(
+    days: Database, spec: Reconciliation, workspace: Workspace
+) -> None:
+    runs.match(days, spec, "ann")
+    plan = plans.make(days, workspace, spec, "ann")
+    assert plan is not None
+    sign_off.approve(days, workspace, plan.plan, "bob")
+    execute(days, "UPDATE pay SET lease_id = 5 WHERE id = 3")
+    for really in (False, True):
+        with pytest.raises(Stale, match="another target holds the source meanwhile"):
+            apply.apply(days, workspace, plan.plan, "ann", execute=really)
+    assert rows(days, "SELECT id FROM pay WHERE lease_id = 5") == [(3,)]
+
+
+def test_rows_outside_of_a_query_hold_their_sources_too(days: Database) -> None:
+    execute(days, "UPDATE pay SET lease_id = 5 WHERE id = 3")
+    query = {"query": "select id, day, lease_id from pay where id < 3", "writes": "pay", "key": "id"}
+    for population in ("target", "source"):
+        spec = simple_spec(target=query, cardinality="one_to_one", passes=[NEAR], population=population)
+        run = runs.match(days, spec, "ann")
+        found = rows(days, f"SELECT target_key, source_key, outcome FROM recon.decisions_{run.run} ORDER BY 1, 2")
+        if population == "target":
+            assert found == [(1, None, "unmatched"), (2, 6, "matched")]
+        else:
+            assert (3, 5, "linked") in found
