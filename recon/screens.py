@@ -282,7 +282,7 @@ def decisions(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> N
     quiet = [(f"{counts[name]:,}", words) for name, words in _QUIET.items() if counts.get(name)]
     not_listed = " and ".join(f"{count} {words}" for count, words in quiet)
     if quiet:
-        not_listed = f"{not_listed}, and not listed; --format csv gives all"
+        not_listed = f"{not_listed}{',' if len(quiet) > 1 else ''} and not listed; --format csv gives all"
     if not rows:
         console.print(not_listed or "No records.")
         return

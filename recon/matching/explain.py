@@ -5,7 +5,6 @@ The data are read as they are now. Only who took a candidate is told by the late
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,8 +16,8 @@ from sqlglot import exp
 from recon import expressions
 from recon.database.connect import Session
 from recon.errors import NotFound, UsageError
-from recon.expressions import Side
-from recon.matching import nearest, standing
+from recon.expressions import Side, shortened
+from recon.matching import keys, nearest, standing
 from recon.matching.bound import Bound
 from recon.matching.literal import columns_of, in_place_of, literal
 from recon.matching.pairs import interpretation, labels, shown_key
@@ -94,15 +93,13 @@ def _key_parts(bound: Bound, key: str) -> list[str]:
     names = key_columns(bound, bound.population)
     if len(names) == 1:
         return [key]
-    try:
-        parts = json.loads(key)
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or len(parts) != len(names):
+    parts = keys.in_array(key)
+    if parts is None or len(parts) != len(names):
         raise UsageError(
-            f"Cannot read {key} as a key.", todo=f"Give a JSON array of {len(names)} values: {', '.join(names)}."
+            f"Cannot read {shortened(key)} as a key.",
+            todo=f"Give a JSON array of {len(names)} values: {', '.join(names)}.",
         )
-    return [str(part) for part in parts]
+    return parts
 
 
 def _key_values(bound: Bound) -> list[exp.Expr]:

@@ -192,6 +192,8 @@ def _types(session: Session, bound: Bound, places: Sequence[tuple[str, exp.Expr]
     try:
         with session.driver.transaction():  # a savepoint: the session stays usable after an error
             return _described(session, bound, [tree for _, tree in places])
+    except pg_errors.InsufficientPrivilege:
+        raise  # it is no expression that is wrong
     except pg_errors.Error:
         pass
     for place, tree in places:  # one of them is wrong: find out which
