@@ -21,6 +21,8 @@ from recon.names import DIALECT, column, identifier
 # disk. So this many are minutes and gigabytes; a hundred times as many are hours and perhaps a full disk.
 MAX_PAIRS = 100_000_000
 ERROR_OF_ESTIMATES = 10  # how far below the truth the planner's number of pairs is taken to lie at most
+# Pairs of equal key that a window turns down are looked at and not kept, which is that much cheaper.
+EASE_OF_WINDOWS = 10
 NEARBY_PAIRS = 20_000_000  # above this, a reason is sought only among what lies near: seconds instead of minutes
 _SHOWN_KEY = 60  # characters of the worst key in the sentence that refuses
 
@@ -38,6 +40,11 @@ class PassPairs:
     worst_pairs: int
     worst_targets: int
     worst_sources: int
+    windows: bool = False  # whether windows turn most of them down
+
+    def allowed(self, limit: int) -> int:
+        """How many pairs this pass may have where one that keeps them all may have `limit`."""
+        return limit * EASE_OF_WINDOWS if self.windows else limit
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,10 +60,10 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
     with grouped.hashed(session):
         found = session.rows(statement(bound, rule, pool or Pool()).sql(DIALECT))
     if not found or not found[0][0]:
-        return PassPairs(rule.name, 0, None, 0, 0, 0)
+        return PassPairs(rule.name, 0, None, 0, 0, 0, bool(rule.windows))
     total, worst, targets, sources, *key = found[0]
     named = tuple(expressions.shortened(part) for part in key)
-    return PassPairs(rule.name, int(total), named or None, int(worst), int(targets), int(sources))
+    return PassPairs(rule.name, int(total), named or None, int(worst), int(targets), int(sources), bool(rule.windows))
 
 
 def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) -> frozenset[str]:
@@ -79,7 +86,7 @@ def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) ->
         if (reducible and rule.prefer) or (analysed and _expected(session, bound, rule) < limit / ERROR_OF_ESTIMATES):
             continue
         counted = count(session, bound, rule, pool)
-        if counted.pairs > limit:
+        if counted.pairs > counted.allowed(limit):
             raise refusal(rule, counted, limit)
         if counted.pairs > NEARBY_PAIRS and rule.windows:
             wide.add(rule.name)
@@ -123,7 +130,7 @@ def refusal(rule: BoundPass, pairs: PassPairs, limit: int = MAX_PAIRS) -> TooMan
         todo = "Add an equality to `on` that divides this key, or leave the key out with `when`."
     return TooManyPairs(
         f"Pass {rule.name} would make {pairs.pairs:,} candidate pairs.",
-        why=f"{why}; at most {limit:,} are compared.",
+        why=f"{why}; at most {pairs.allowed(limit):,} are compared.",
         todo=todo,
     )
 

@@ -31,7 +31,7 @@ class Checked:
     @property
     def refused(self) -> tuple[str, ...]:
         """The passes that would not run."""
-        return tuple(item.name for item in self.pairs if item.pairs > self.limit)
+        return tuple(item.name for item in self.pairs if item.pairs > item.allowed(self.limit))
 
     @property
     def clean(self) -> bool:

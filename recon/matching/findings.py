@@ -44,7 +44,7 @@ def find(bound: Bound, profile: Profile, pairs: Sequence[PassPairs], limit: int)
     found: list[Finding] = []
     passes = {rule.name: rule for rule in bound.passes}
     for item in pairs:
-        if item.pairs > limit:
+        if item.pairs > item.allowed(limit):
             error = candidates.refusal(passes[item.name], item, limit)
             found.append(Finding("error", f"pass {item.name}", f"{error.what} {error.why}", error.todo))
     for side, name in ((profile.target, "target"), (profile.source, "source")):
