@@ -69,9 +69,9 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
 def guard(session: Session, bound: Bound, pool: Pool, limit: int = MAX_PAIRS) -> frozenset[str]:
     """Refuse a pass that would explode, before anything is matched.
 
-    A pass is counted where the planner has no statistics, or expects many pairs by each of its equalities alone (of all together it expects
-    far too few where columns go together). A pass that needs no pairs, because its key alone decides, is counted only
-    where it has no preference: then all of them would be ties.
+    A pass is counted where the planner has no statistics, or expects many pairs by each of its equalities alone (of
+    all together it expects far too few where columns go together). A pass that needs no pairs, because its key alone
+    decides, is counted only where it has no preference: then all of them would be ties.
 
     Returns:
         The passes that have so many pairs of equal key that they are not looked at one by one for a reason.

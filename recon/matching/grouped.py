@@ -39,12 +39,6 @@ def hashed(session: Session) -> Generator[None]:
         yield
 
 
-def conditions(bound: Bound, side: Side) -> list[exp.Expr]:
-    """The `where` of a side."""
-    where = bound.target_where if side == "t" else bound.source_where
-    return [] if where is None else [where.copy()]
-
-
 def by_value(
     bound: Bound, side: Side, values: Sequence[exp.Expr], where: Sequence[exp.Expr], *, nulls: bool = False
 ) -> exp.Select:

@@ -191,7 +191,7 @@ def _by_rounds(bound: Bound, pool: Pool, rule: BoundPass, number: int) -> Iterat
             yield creating(temporary(_NUMBERED[side]), _numbered(bound, pool, rule, side, first))
     yield creating(temporary(_PAIRS), _pairs(bound, pool, rule, first))
     yield f"ANALYZE pg_temp.{_PAIRS}"
-    yield (resources.files("recon.matching").joinpath("mutual_best.sql").read_text())
+    yield resources.files("recon.matching").joinpath("mutual_best.sql").read_text(encoding="utf-8")
     accepted = exp.Select(
         expressions=[*[tree for side in SIDES for tree in _named_by(bound, side)], exp.Literal.number(number)]
     ).from_(temporary(_ACCEPTED, "accepted"))

@@ -128,7 +128,10 @@ def present(table: str, bound: Bound, sides: Sequence[Side], alias: str = "liste
 
 
 def held(bound: Bound) -> exp.Exists:
-    """Whether some row of the target (of the table behind it, where it is a query), under its `where` or not, holds the source record at hand in its link column."""
+    """Whether some row of the target holds the source record at hand in its link column.
+
+    That is any row, under `where` or not; of a query's target, any row of the table behind it.
+    """
     return exp.Exists(
         this=exp.Select(expressions=[exp.Literal.number(1)])
         .from_(bound.holders.aliased("holder"))

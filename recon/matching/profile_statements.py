@@ -47,7 +47,7 @@ def duplicates(bound: Bound, side: Side) -> exp.Select:
     keys = [grouped.column_value(bound.relation[side], side, name) for name in _record_set(bound, side)]
     doubled = exp.GT(this=column("keys", "records"), expression=_ONE.copy())
     counted = exp.Select(expressions=[exp.Count(this=exp.Star()), summed(column("keys", "records"))])
-    held = grouped.by_value(bound, side, keys, grouped.conditions(bound, side))
+    held = grouped.by_value(bound, side, keys, bound.where(side))
     return counted.from_(table("keys")).where(doubled).with_(identifier("keys"), as_=held)
 
 
@@ -150,9 +150,9 @@ def _record_set(bound: Bound, side: Side) -> list[str]:
 
 def _records(bound: Bound, side: Side, parts: Sequence[exp.Expr]) -> exp.Select:
     select = exp.Select(expressions=list(parts)).from_(bound.relation[side].aliased(side))
-    where = grouped.conditions(bound, side)
+    where = bound.where(side)
     return select.where(*where) if where else select
 
 
 def _values(bound: Bound, side: Side, values: Sequence[exp.Expr]) -> exp.Select:
-    return grouped.by_value(bound, side, values, grouped.conditions(bound, side))
+    return grouped.by_value(bound, side, values, bound.where(side))

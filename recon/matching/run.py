@@ -101,7 +101,7 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
         database: where the records are.
         spec: the reconciliation.
         actor: who asks.
-        limited: what a limited run looks at; dates need `date` on the target.
+        limited: what a limited run looks at; dates need `date` on either side.
 
     Raises:
         SchemaMismatch, SpecError: before anything is written.

@@ -36,12 +36,6 @@ NONE_OPEN = dict.fromkeys(breaks.AGES, 0)
 Decision = tuple[Any, Any, str, str | None]  # target, source, outcome, reason
 
 
-@pytest.fixture(autouse=True)
-def _any_spec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Breaks are the same whatever kinds of specs matching itself takes."""
-    monkeypatch.setattr(binding, "_supported", lambda spec: None, raising=False)
-
-
 @pytest.fixture
 def data(database: Database) -> Database:
     execute(

@@ -35,12 +35,6 @@ HOSTILE = [
 ONE_TO_ONE = {"cardinality": "one_to_one"}
 
 
-@pytest.fixture(autouse=True)
-def _any_spec(monkeypatch: pytest.MonkeyPatch) -> None:
-    """People's decisions are the same whatever kinds of specs matching itself takes."""
-    monkeypatch.setattr(binding, "_supported", lambda spec: None, raising=False)
-
-
 @pytest.fixture
 def data(database: Database) -> Database:
     """Targets 1 to 6 and sources 10 to 15; target 5 holds source 14, target 6 and source 15 are outside `where`."""
