@@ -9,11 +9,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from recon.backfill import executor, meanwhile, scripts, sign_off, states
+from recon.backfill import batches, executor, meanwhile, scripts, sign_off, states
 from recon.backfill import plan as plans
+from recon.backfill.batches import Batch
 from recon.backfill.bundle import Bundle, read
 from recon.backfill.change import Shape
-from recon.backfill.executor import Batch, Progress
+from recon.backfill.executor import Progress
 from recon.backfill.plan import Plan
 from recon.backfill.sign_off import SignOff
 from recon.database import tables
@@ -86,18 +87,18 @@ def apply(
 
 def _execute(session: Session, bundle: Bundle, plan: Plan, actor: str, progress: Progress | None) -> Applied:
     statement = bundle.scripts["execute.sql"]
-    ranges = executor.batches(session, plan, "staged")
-    if plan.rows <= executor.ONE_TRANSACTION_ROWS:
-        ranges = executor.whole_range(ranges)
     done = _done(session, plan)
+    pace = batches.Pace(
+        batches.ONE_TRANSACTION_ROWS if plan.rows <= batches.ONE_TRANSACTION_ROWS else batches.START_ROWS
+    )
+    ranges = batches.gaps(list(done), plan.rows)
     began, changed, skipped = perf_counter(), sum(done.values()), 0
+    skipped += sum(last - first + 1 for first, last in done) - changed
     tolerance = int(plan.document["tolerance_rows"])
     session.commit()
     try:
-        for batch in ranges:
-            if batch.number in done:
-                skipped += batch.rows - done[batch.number]
-                continue
+        for first, last in batches.pieces(ranges, pace):
+            batch = batches.at(session, plan, "staged", first, last)
             changed_here = _write(session, plan, statement, batch)
             skipped += batch.rows - changed_here
             if skipped > tolerance:
@@ -127,12 +128,12 @@ def _write(session: Session, plan: Plan, statement: str, batch: Batch) -> int:
     """One batch in the open transaction: change, ledger and the batch's own row; returns the rows changed."""
     began = perf_counter()
     executor.hold(session, plan, "staged", batch)
-    changed = session.execute(statement, *batch.low, *batch.high).rowcount
+    changed = session.execute(statement, *batch.bounds).rowcount
     session.connection.execute(
         tables.batches.insert().values(
             plan=plan.plan,
-            batch=batch.number,
-            planned=batch.rows,
+            first=batch.first,
+            last=batch.last,
             changed=changed,
             milliseconds=(perf_counter() - began) * 1000,
         )
@@ -140,11 +141,11 @@ def _write(session: Session, plan: Plan, statement: str, batch: Batch) -> int:
     return changed
 
 
-def _done(session: Session, plan: Plan) -> Mapping[int, int]:
-    """Batches that an interrupted apply committed, with the rows they changed."""
-    batches = tables.batches
-    query = sa.select(batches.c.batch, batches.c.changed).where(batches.c.plan == plan.plan)
-    return {row.batch: row.changed for row in session.connection.execute(query)}
+def _done(session: Session, plan: Plan) -> Mapping[tuple[int, int], int]:
+    """Batches that an interrupted apply committed, first and last place, with the rows they changed."""
+    kept = tables.batches
+    query = sa.select(kept.c.first, kept.c.last, kept.c.changed).where(kept.c.plan == plan.plan)
+    return {(row.first, row.last): row.changed for row in session.connection.execute(query)}
 
 
 def _dry_run(database: Database, plan: Plan) -> Applied:
@@ -160,16 +161,18 @@ def _dry_run(database: Database, plan: Plan) -> Applied:
         meanwhile.agree(session, plan)
         meanwhile.sources_free(session, plan)
         drifts = _drifts(session, bundle, plan)
-        ranges = executor.batches(session, plan, "staged")
-        sample = ranges[: executor.ONE_TRANSACTION_ROWS // executor.BATCH_ROWS]
+        ranges = [(1, min(plan.rows, batches.ONE_TRANSACTION_ROWS))]
+        sample = [
+            batches.at(session, plan, "staged", first, last) for first, last in batches.pieces(ranges, batches.Pace())
+        ]
         began, changed = perf_counter(), 0
         query_plan = ""
         for batch in sample:
             if not query_plan:
-                explained = session.rows(f"EXPLAIN {statement}", *batch.low, *batch.high)
+                explained = session.rows(f"EXPLAIN {statement}", *batch.bounds)
                 query_plan = "\n".join(row[0] for row in explained)
             executor.hold(session, plan, "staged", batch)
-            changed += session.execute(statement, *batch.low, *batch.high).rowcount
+            changed += session.execute(statement, *batch.bounds).rowcount
         seconds = perf_counter() - began
         session.rollback()
         shown = _sample(session, plan)

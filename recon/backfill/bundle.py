@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon.backfill.change import Shape
+from recon.backfill.change import PLACE, Shape
 from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import BundleChanged
@@ -64,9 +64,8 @@ def _exported(session: Session, shape: Shape, plan: str) -> Iterator[bytes]:
     columns = ", ".join(
         f"encode({quote(name)}, 'hex')" if name.endswith("_digest") else quote(name) for name in shape.staged_columns
     )
-    order = ", ".join(quote(name) for name in shape.key_names)
     table = tables.own("staged", plan).sql(DIALECT)
-    query = f"COPY (SELECT {columns} FROM {table} ORDER BY {order}) TO STDOUT (FORMAT csv)"  # noqa: S608 (quoted names)
+    query = f"COPY (SELECT {columns} FROM {table} ORDER BY {quote(PLACE)}) TO STDOUT (FORMAT csv)"  # noqa: S608 (quoted names)
     with session.driver.cursor() as cursor, cursor.copy(query.encode()) as copy:
         for block in copy:
             yield bytes(block)

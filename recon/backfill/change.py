@@ -49,11 +49,11 @@ class Shape:
     @property
     def ledger_columns(self) -> list[str]:
         """The columns that a batch writes to the ledger."""
-        return [*self.key_names, *self.images]
+        return [PLACE, *self.key_names, *self.images]
 
     @property
     def staged_columns(self) -> list[str]:
-        """The columns of the staged table, in the order of changes.csv."""
+        """The columns of the staged table that are written to changes.csv, in its order."""
         return [*self.key_names, "source_key", *self.images, *_SAID]
 
     @property
@@ -64,6 +64,7 @@ class Shape:
 
 
 NOW = "recon_now"  # the temporary table of what the rules decide when the plan is made
+PLACE = "place"  # a staged row's number, 1, 2, 3 … in the order of the keys: what batches count by
 _SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
 
 
@@ -166,6 +167,7 @@ def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
     return (
         exp.Select(
             expressions=[
+                exp.alias_(_numbered([column("d", name) for name in change.key_names]), PLACE, quoted=True),
                 *[column("d", name) for name in change.key_names],
                 exp.alias_(column("s", source), "source_key", quoted=True),
                 *before,
@@ -188,6 +190,11 @@ def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
             *([bound.source_where.copy()] if bound.source_where is not None else []),
         )
     )
+
+
+def _numbered(keys: Sequence[exp.Expr]) -> exp.Expr:
+    order = exp.Order(expressions=[exp.Ordered(this=key, nulls_first=False) for key in keys])
+    return exp.Window(this=exp.Anonymous(this="row_number", expressions=[]), order=order)
 
 
 def chosen(alias: str, passes: Sequence[str]) -> list[exp.Expr]:

@@ -28,6 +28,8 @@ from recon.names import DIALECT, identifier, quote
 from recon.spec import OVERRIDE, Reconciliation
 from recon.workspace import Workspace
 
+FORMAT = 2  # of plan.json and the scripts; 1: batches by key
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -163,14 +165,16 @@ def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence
     session.execute(creating(staged, change.staged_rows(made, run, passes)))
     keys = ", ".join(quote(name) for name in made.key_names)
     _all_staged(session, made, plan, run, passes)
-    session.execute(f"ALTER TABLE {staged.sql(DIALECT)} DROP COLUMN exact, ADD PRIMARY KEY ({keys})")
+    session.execute(
+        f"ALTER TABLE {staged.sql(DIALECT)} DROP COLUMN exact, ADD PRIMARY KEY ({quote(change.PLACE)}), ADD UNIQUE ({keys})"
+    )
     session.execute(f"ANALYZE {staged.sql(DIALECT)}")
     images = ", ".join(quote(name) for name in made.shape.ledger_columns)
     session.execute(
         f"CREATE TABLE {ledger.sql(DIALECT)} AS SELECT {images} FROM {staged.sql(DIALECT)} LIMIT 0"  # noqa: S608 (quoted)
     )
     session.execute(
-        f"ALTER TABLE {ledger.sql(DIALECT)} ADD PRIMARY KEY ({keys}),"
+        f"ALTER TABLE {ledger.sql(DIALECT)} ADD PRIMARY KEY ({quote(change.PLACE)}),"
         ' ADD COLUMN "written_at" timestamptz NOT NULL DEFAULT clock_timestamp(), ADD COLUMN "reverted_at" timestamptz'
     )
     return session.value(f"SELECT count(*) FROM {staged.sql(DIALECT)}")  # noqa: S608 (our own table)
@@ -223,7 +227,7 @@ def _keep(
         f'SELECT "pass", count(*) FROM {tables.own("staged", plan).sql(DIALECT)} GROUP BY 1'  # noqa: S608 (our own)
     )
     document = {
-        "format": 1,
+        "format": FORMAT,
         "plan": plan,
         "reconciliation": made.bound.spec.name,
         "spec_digest": made.bound.spec.digest,
@@ -266,9 +270,10 @@ def _keep(
 
 def _supersede(session: Session, reconciliation: str, plan: str, actor: str) -> None:
     waiting = session.connection.execute(
-        sa.select(tables.plans.c.plan).where(
-            tables.plans.c.reconciliation == reconciliation, tables.plans.c.state.in_(("planned", "approved"))
-        )
+        sa.select(tables.plans.c.plan)
+        .where(tables.plans.c.reconciliation == reconciliation, tables.plans.c.state.in_(("planned", "approved")))
+        .order_by(tables.plans.c.plan)
+        .with_for_update()  # all before the first move, which locks the log
     ).scalars()
     for older in list(waiting):
         states.move(session, older, "superseded", actor, by=plan)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import executor, sign_off, states
+from recon.backfill import batches, executor, sign_off, states
 from recon.backfill import plan as plans
 from recon.backfill.change import Shape
 from recon.backfill.executor import Progress
@@ -67,19 +67,21 @@ def revert(
                 states.move(session, plan, "reverting", actor)
             session.commit()
         began, restored = perf_counter(), 0
-        ranges = executor.batches(session, found, "ledger")
-        written = sum(batch.rows for batch in ranges)
-        if written <= executor.ONE_TRANSACTION_ROWS:
-            ranges = executor.whole_range(ranges)
+        last = batches.last_place(session, found, "ledger")
+        written = session.value(f"SELECT count(*) FROM {tables.own('ledger', plan).sql(DIALECT)}")  # noqa: S608 (our own table)
+        pace = batches.Pace(
+            batches.ONE_TRANSACTION_ROWS if last <= batches.ONE_TRANSACTION_ROWS else batches.START_ROWS
+        )
         done = 0
-        for batch in ranges:
+        for place in batches.pieces([(1, last)] if last else [], pace):
+            batch = batches.at(session, found, "ledger", *place)
             executor.hold(session, found, "ledger", batch)
-            restored += session.execute(statement, *batch.low, *batch.high).rowcount
+            restored += session.execute(statement, *batch.bounds).rowcount
             done += batch.rows
             if execute:
                 session.commit()
             if progress:
-                progress(done, written)
+                progress(done, last)
         conflicts, rows = _conflicts(session, found)
         if execute:
             restored = written - conflicts  # also what an earlier, interrupted revert restored

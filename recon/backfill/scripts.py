@@ -1,7 +1,8 @@
 """The four scripts of a bundle, each one page whatever the row count: the values live in the staged table.
 
-`execute.sql` and `revert.sql` are one statement each with native bounds: $1 … are the lowest key of a batch, the
-rest the highest, both inclusive and tested on both sides of the join, so that the planner reads only the batch.
+`execute.sql` and `revert.sql` are one statement each with native bounds, inclusive, on both sides of the join, so that
+the planner reads only the batch: $1 and $2 are the first and the last place among the planned rows, the parameters after
+them the lowest key of the table that stands there, and then the highest.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlglot import exp
 
-from recon.backfill.change import Change
+from recon.backfill.change import PLACE, Change
 from recon.database import tables
 from recon.expressions import collate
 from recon.names import DIALECT, column, identifier
@@ -55,8 +56,7 @@ def execute(change: Change, plan: str) -> exp.Insert:
     )
     conditions = [
         *_same_key(change, "target", "staged"),
-        *_bounds(change, [column("staged", name) for name in change.key_names]),
-        *_bounds(change, [column("target", name) for name in change.keys]),
+        *_bounds(change, "staged"),
         *_images(change, "target", "staged", "before"),
     ]
     update = update.from_(_aliased(tables.own("staged", plan), "staged"))
@@ -77,7 +77,7 @@ def execute(change: Change, plan: str) -> exp.Insert:
         exp.EQ(this=change.digest("s"), expression=column("staged", "source_digest")),
     ]
     update.set("where", exp.Where(this=exp.and_(*conditions)))
-    images: list[exp.Expr] = [column("staged", name) for name in change.key_names]
+    images: list[exp.Expr] = [column("staged", name) for name in (PLACE, *change.key_names)]
     for number, name in zip(change.numbers, change.columns, strict=True):
         images.append(column("staged", f"before_{number}"))
         images.append(exp.alias_(column("target", name), f"after_{number}", quoted=True))
@@ -101,13 +101,12 @@ def revert(change: Change, plan: str) -> exp.Update:
     ).from_(_aliased(tables.own("ledger", plan), "ledger"))
     conditions = [
         *_same_key(change, "target", "ledger"),
-        *_bounds(change, [column("ledger", name) for name in change.key_names]),
-        *_bounds(change, [column("target", name) for name in change.keys]),
+        *_bounds(change, "ledger"),
         *_images(change, "target", "ledger", "after"),
         exp.Is(this=column("ledger", "reverted_at"), expression=exp.Null()),
     ]
     update.set("where", exp.Where(this=exp.and_(*conditions)))
-    found: list[exp.Expr] = [column("ledger", name) for name in change.key_names]
+    found: list[exp.Expr] = [column("ledger", PLACE)]
     found += [
         exp.alias_(column("target", name), f"now_{number}", quoted=True)
         for number, name in zip(change.numbers, change.columns, strict=True)
@@ -119,7 +118,7 @@ def revert(change: Change, plan: str) -> exp.Update:
             exp.EQ(this=exp.Column(this=identifier("reverted_at")), expression=exp.Anonymous(this="clock_timestamp"))
         ],
     ).from_(_named("reverted"))
-    same = [exp.EQ(this=column("ledger", name), expression=column("reverted", name)) for name in change.key_names]
+    same = [exp.EQ(this=column("ledger", PLACE), expression=column("reverted", PLACE))]
     # A trigger may have put something else there: only a row that holds its former value is restored.
     holds = _images(change, "reverted", "ledger", "before", prefix="now_")
     marked.set("where", exp.Where(this=exp.and_(*same, *holds)))
@@ -140,7 +139,7 @@ def dry_run(change: Change, plan: str) -> exp.Select:
         unchanged.append(_of_target(change, bound.target_where))
     same_source = exp.NullSafeEQ(this=change.digest("s"), expression=column("staged", "source_digest"))
     cases = [
-        (exp.Not(this=exp.Is(this=column("ledger", change.key_names[0]), expression=exp.Null())), APPLIED),
+        (exp.Not(this=exp.Is(this=column("ledger", PLACE), expression=exp.Null())), APPLIED),
         (target_gone, "target gone"),
         (exp.Not(this=exp.Is(this=exp.paren(exp.and_(*unchanged)), expression=exp.true())), "target changed"),
         (source_gone, "source gone"),
@@ -183,13 +182,13 @@ def dry_run(change: Change, plan: str) -> exp.Select:
         ]
         select = select.join(bound.target.aliased("t"), on=exp.and_(*records), join_type="left")
     ledger = [
-        *[exp.EQ(this=column("ledger", name), expression=column("staged", name)) for name in change.key_names],
+        exp.EQ(this=column("ledger", PLACE), expression=column("staged", PLACE)),
         exp.Is(this=column("ledger", "reverted_at"), expression=exp.Null()),
     ]
     return (
         select.join(bound.source.aliased("s"), on=exp.and_(*source_on), join_type="left")
         .join(_aliased(tables.own("ledger", plan), "ledger"), on=exp.and_(*ledger), join_type="left")
-        .order_by(*[key.copy() for key in keys])
+        .order_by(column("staged", PLACE))
     )
 
 
@@ -197,7 +196,7 @@ def verify(change: Change, plan: str) -> exp.Expr:
     """Rows that prove the backfill wrong: a planned change that is absent, altered since, or not to be found."""
     staged = tables.own("staged", plan)
     ledger = [
-        *[exp.EQ(this=column("ledger", name), expression=column("staged", name)) for name in change.key_names],
+        exp.EQ(this=column("ledger", PLACE), expression=column("staged", PLACE)),
         exp.Is(this=column("ledger", "reverted_at"), expression=exp.Null()),
     ]
     holds = exp.and_(*_images(change, "target", "staged", "after"))
@@ -209,7 +208,7 @@ def verify(change: Change, plan: str) -> exp.Expr:
                 true=exp.Literal.string("the row is gone"),
             ),
             exp.If(
-                this=exp.Is(this=column("ledger", change.key_names[0]), expression=exp.Null()),
+                this=exp.Is(this=column("ledger", PLACE), expression=exp.Null()),
                 true=exp.Literal.string("the change was never written"),
             ),
             exp.If(this=exp.Not(this=exp.paren(holds)), true=exp.Literal.string("the row holds another value")),
@@ -271,23 +270,29 @@ def _images(change: Change, table: str, recorded: str, side: str, prefix: str = 
     return tests
 
 
-def _bounds(change: Change, keys: Sequence[exp.Expr]) -> list[exp.Expr]:
-    """The batch's bounds on these keys; several columns are compared as one row, as the index orders them."""
-    types = [change.table.type_of(name) for name in change.keys]
-    count = len(keys)
+def _bounds(change: Change, recorded: str) -> list[exp.Expr]:
+    """The batch's bounds: on the places of recon's own table, and on the keys of the written one.
 
-    def parameters(first: int) -> list[exp.Expr]:
-        return [
-            exp.cast(exp.Parameter(this=exp.Literal.number(first + place)), kind.copy())
-            for place, kind in enumerate(types)
-        ]
+    Several key columns are compared as one row, as the index orders them.
+    """
+    types = [change.table.type_of(name) for name in change.keys]
+    count = len(types)
+
+    def parameter(number: int, kind: exp.DataType | str) -> exp.Expr:
+        return exp.cast(exp.Parameter(this=exp.Literal.number(number)), kind)
 
     def row(parts: Sequence[exp.Expr]) -> exp.Expr:
         return parts[0] if count == 1 else exp.Tuple(expressions=list(parts))
 
+    def keys() -> exp.Expr:
+        return row([column("target", name) for name in change.keys])
+
+    lowest, highest = ([parameter(first + n, kind.copy()) for n, kind in enumerate(types)] for first in (3, 3 + count))
     return [
-        exp.GTE(this=row([key.copy() for key in keys]), expression=row(parameters(1))),
-        exp.LTE(this=row([key.copy() for key in keys]), expression=row(parameters(1 + count))),
+        exp.GTE(this=column(recorded, PLACE), expression=parameter(1, "bigint")),
+        exp.LTE(this=column(recorded, PLACE), expression=parameter(2, "bigint")),
+        exp.GTE(this=keys(), expression=row(lowest)),
+        exp.LTE(this=keys(), expression=row(highest)),
     ]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from recon.backfill import audit
 from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import IllegalMove, NotFound, did_you_mean
@@ -91,12 +91,15 @@ def current(session: Session, plan: str, *, lock: bool = False) -> str:
 
 def log(session: Session, plan: str) -> list[dict[str, Any]]:
     """Every move of a plan, first to last."""
-    query = sa.select(tables.plan_log).where(tables.plan_log.c.plan == plan).order_by(tables.plan_log.c.entry)
+    kept = tables.audit_log
+    query = sa.select(kept).where(kept.c.plan == plan, kept.c.event == "move").order_by(kept.c.entry)
     return [dict(row) for row in session.connection.execute(query).mappings()]
 
 
 def _log(session: Session, plan: str, origin: str | None, to: str, actor: str, detail: dict[str, object]) -> None:
-    plain = json.loads(json.dumps(detail, default=str))
-    session.connection.execute(
-        tables.plan_log.insert().values(plan=plan, from_state=origin, to_state=to, actor=actor, detail=plain)
+    reconciliation = session.connection.execute(
+        sa.select(tables.plans.c.reconciliation).where(tables.plans.c.plan == plan)
+    ).scalar_one()
+    audit.append(
+        session, actor, "move", reconciliation=reconciliation, plan=plan, from_state=origin, to_state=to, detail=detail
     )

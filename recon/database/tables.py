@@ -17,12 +17,13 @@ from psycopg import errors as pg_errors
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlglot import exp
 
+from recon.database.chain import BEFORE_THE_FIRST
 from recon.database.connect import Database, Session
 from recon.errors import DatabaseFailed, Locked
 from recon.names import identifier
 
 SCHEMA = "recon"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 UPGRADE_PATIENCE = "10s"  # an upgrade that waits for a table holds up everybody who comes after it
 
 # One number for all of recon's advisory locks' first half, so that they meet no other program's.
@@ -76,16 +77,28 @@ plans = sa.Table(
     sa.Column("expires_at", _Time, nullable=False),
 )
 
-plan_log = sa.Table(
-    "plan_log",
+audit_log = sa.Table(
+    "audit_log",
     metadata,
-    sa.Column("entry", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), nullable=False, index=True),
-    sa.Column("from_state", sa.Text),
-    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("entry", sa.BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3 … without a gap"),
+    sa.Column("at", _Time, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
-    sa.Column("detail", JSONB, nullable=False, server_default="{}"),
+    sa.Column("event", sa.Text, nullable=False, comment="move: a plan went to another state; or what else was done"),
+    sa.Column("reconciliation", sa.Text, index=True),
+    sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), index=True),
+    sa.Column("from_state", sa.Text),
+    sa.Column("to_state", sa.Text),
+    sa.Column("detail", JSONB, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False, comment="sha256 over the hash before it and all other columns, hex"),
+)
+
+audit_head = sa.Table(
+    "audit_head",
+    metadata,
+    sa.Column("one", sa.Boolean, primary_key=True, server_default=sa.true()),
+    sa.Column("entry", sa.BigInteger, nullable=False, comment="the last entry of audit_log; 0: there is none"),
+    sa.Column("hash", sa.Text, nullable=False),
+    sa.CheckConstraint("one", name="audit_head_is_one"),
 )
 
 approvals = sa.Table(
@@ -94,16 +107,39 @@ approvals = sa.Table(
     sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), primary_key=True),
     sa.Column("approver", sa.Text, primary_key=True),
     sa.Column("digest", sa.Text, nullable=False),
-    sa.Column("method", sa.Text, nullable=False, comment="recorded: by name, a record and not a proof"),
+    sa.Column("method", sa.Text, nullable=False, comment="signed; or recorded: by name, a record and not a proof"),
     sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("signature", sa.Text, comment="the SSH signature over plan.json, armoured"),
+    sa.Column("key", sa.Text, comment="the fingerprint of the key that signed"),
+    sa.CheckConstraint("method IN ('recorded', 'signed')", name="approval_method"),
+    sa.CheckConstraint("(method = 'signed') = (signature IS NOT NULL)", name="approval_signature"),
+)
+
+standing_sign_offs = sa.Table(
+    "standing_sign_offs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False, index=True),
+    sa.Column("document", sa.Text, nullable=False, comment="what was signed, canonical JSON: within which limits"),
+    sa.Column("digest", sa.Text, nullable=False, comment="sha256 of the document, hex"),
+    sa.Column("given_by", sa.Text, nullable=False),
+    sa.Column("given_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("method", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text),
+    sa.Column("key", sa.Text),
+    sa.Column("withdrawn_at", _Time),
+    sa.Column("withdrawn_by", sa.Text),
+    sa.Column("withdrawn_reason", sa.Text),
+    sa.CheckConstraint("method IN ('recorded', 'signed')", name="standing_method"),
+    sa.CheckConstraint("(method = 'signed') = (signature IS NOT NULL)", name="standing_signature"),
 )
 
 batches = sa.Table(
     "batches",
     metadata,
     sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), primary_key=True),
-    sa.Column("batch", sa.BigInteger, primary_key=True),
-    sa.Column("planned", sa.BigInteger, nullable=False),
+    sa.Column("first", sa.BigInteger, primary_key=True, comment="the place of its first row among the staged ones"),
+    sa.Column("last", sa.BigInteger, nullable=False),
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Column("milliseconds", sa.Float, nullable=False),
     sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
@@ -266,6 +302,7 @@ def _ensure(session: Session) -> None:
         if session.value("SELECT to_regnamespace('recon')::text") is None:
             session.execute("CREATE SCHEMA recon")
         metadata.create_all(session.connection)
+        session.connection.execute(audit_head.insert().values(entry=0, hash=BEFORE_THE_FIRST))
         session.connection.execute(meta.insert().values(schema_version=SCHEMA_VERSION))
     elif version < SCHEMA_VERSION:
         from recon.database import migrations  # with Alembic: only where something has to change

@@ -18,7 +18,7 @@ SELECT
   "staged"."confidence",
   "staged"."interpretation",
   CASE
-    WHEN NOT "ledger"."target_key" IS NULL
+    WHEN NOT "ledger"."place" IS NULL
     THEN 'applied'
     WHEN "target"."id" IS NULL
     THEN 'target gone'
@@ -73,6 +73,6 @@ LEFT JOIN "public"."historical_transactions" AS "target"
 LEFT JOIN "public"."invoices" AS "s"
   ON "s"."id" = "staged"."source_key"
 LEFT JOIN "recon"."ledger_example" AS "ledger"
-  ON "ledger"."target_key" = "staged"."target_key" AND "ledger"."reverted_at" IS NULL
+  ON "ledger"."place" = "staged"."place" AND "ledger"."reverted_at" IS NULL
 ORDER BY
-  "staged"."target_key"
+  "staged"."place"

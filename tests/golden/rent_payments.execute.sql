@@ -6,10 +6,10 @@ WITH "changed" AS (
       ON "s"."id" = "staged"."source_key"
   WHERE
     "target"."id" = "staged"."target_key"
-    AND "staged"."target_key" >= CAST($1 AS INT)
-    AND "staged"."target_key" <= CAST($2 AS INT)
-    AND "target"."id" >= CAST($1 AS INT)
-    AND "target"."id" <= CAST($2 AS INT)
+    AND "staged"."place" >= CAST($1 AS BIGINT)
+    AND "staged"."place" <= CAST($2 AS BIGINT)
+    AND "target"."id" >= CAST($3 AS INT)
+    AND "target"."id" <= CAST($4 AS INT)
     AND "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."before_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."before_3"
@@ -45,9 +45,10 @@ WITH "changed" AS (
         'UTF8'
       )
     ) = "staged"."source_digest"
-  RETURNING "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
+  RETURNING "staged"."place", "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
 )
 INSERT INTO "recon"."ledger_example" (
+  "place",
   "target_key",
   "before_1",
   "after_1",
@@ -59,6 +60,7 @@ INSERT INTO "recon"."ledger_example" (
   "after_4"
 )
 SELECT
+  "changed"."place",
   "changed"."target_key",
   "changed"."before_1",
   "changed"."after_1",

@@ -4,10 +4,10 @@ WITH "reverted" AS (
   FROM "recon"."ledger_example" AS "ledger"
   WHERE
     "target"."id" = "ledger"."target_key"
-    AND "ledger"."target_key" >= CAST($1 AS INT)
-    AND "ledger"."target_key" <= CAST($2 AS INT)
-    AND "target"."id" >= CAST($1 AS INT)
-    AND "target"."id" <= CAST($2 AS INT)
+    AND "ledger"."place" >= CAST($1 AS BIGINT)
+    AND "ledger"."place" <= CAST($2 AS BIGINT)
+    AND "target"."id" >= CAST($3 AS INT)
+    AND "target"."id" <= CAST($4 AS INT)
     AND "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."after_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."after_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."after_3"
@@ -17,12 +17,12 @@ WITH "reverted" AS (
       CAST("ledger"."after_4" AS TEXT)
     ) COLLATE "C"
     AND "ledger"."reverted_at" IS NULL
-  RETURNING "ledger"."target_key", "target"."invoice_id" AS "now_1", "target"."lease_start_date" AS "now_2", "target"."lease_end_date" AS "now_3", "target"."lease_rent_amount" AS "now_4"
+  RETURNING "ledger"."place", "target"."invoice_id" AS "now_1", "target"."lease_start_date" AS "now_2", "target"."lease_end_date" AS "now_3", "target"."lease_rent_amount" AS "now_4"
 )
 UPDATE "recon"."ledger_example" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
 FROM "reverted"
 WHERE
-  "ledger"."target_key" = "reverted"."target_key"
+  "ledger"."place" = "reverted"."place"
   AND "reverted"."now_1" IS NOT DISTINCT FROM "ledger"."before_1"
   AND "reverted"."now_2" IS NOT DISTINCT FROM "ledger"."before_2"
   AND "reverted"."now_3" IS NOT DISTINCT FROM "ledger"."before_3"

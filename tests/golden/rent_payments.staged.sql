@@ -1,4 +1,5 @@
 SELECT
+  ROW_NUMBER() OVER (ORDER BY "d"."target_key") AS "place",
   "d"."target_key",
   "s"."id" AS "source_key",
   "t"."invoice_id" AS "before_1",

@@ -8,7 +8,7 @@ FROM (
     CASE
       WHEN "target"."id" IS NULL
       THEN 'the row is gone'
-      WHEN "ledger"."target_key" IS NULL
+      WHEN "ledger"."place" IS NULL
       THEN 'the change was never written'
       WHEN NOT (
         "target"."invoice_id" IS NOT DISTINCT FROM "staged"."after_1"
@@ -28,7 +28,7 @@ FROM (
   LEFT JOIN "public"."historical_transactions" AS "target"
     ON "target"."id" = "staged"."target_key"
   LEFT JOIN "recon"."ledger_example" AS "ledger"
-    ON "ledger"."target_key" = "staged"."target_key" AND "ledger"."reverted_at" IS NULL
+    ON "ledger"."place" = "staged"."place" AND "ledger"."reverted_at" IS NULL
   LEFT JOIN "public"."invoices" AS "s"
     ON "s"."id" = "staged"."source_key"
 ) AS "checked"

@@ -70,7 +70,10 @@ def test_an_old_schema_becomes_what_a_fresh_one_is_and_keeps_its_rows(old: Datab
     assert rows(old, "SELECT schema_version FROM recon.meta") == [(tables.SCHEMA_VERSION,)]
     kept = "SELECT run, state, outcomes, other_side, conflicts, breaks FROM recon.runs"
     assert rows(old, kept) == [("20260101_000000_aaaa", "success", {"linked": 2}, None, None, None)]
-    assert rows(old, "SELECT plan, to_state FROM recon.plan_log") == [("rent_20260101_000001_bbbb", "planned")]
+    assert rows(old, "SELECT entry, event, plan, to_state FROM recon.audit_log") == [
+        (1, "move", "rent_20260101_000001_bbbb", "planned")
+    ]
+    assert rows(old, "SELECT entry, length(hash) FROM recon.audit_head") == [(1, 64)]
     # Alembic does not compare checks, comments and conditions of indexes; the server's own catalogue does.
     upgraded = rows(old, CATALOGUE)
     execute(old, "DROP SCHEMA recon CASCADE")

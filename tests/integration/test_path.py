@@ -256,7 +256,7 @@ def test_a_row_that_drifts_in_mid_run_fails_the_plan_and_keeps_nothing(
         "CREATE FUNCTION drift() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN IF new.to_state = 'applying' THEN UPDATE public.historical_transactions SET customer_id = 5 WHERE id = 1551;"
         " END IF; RETURN new; END $$",
-        "CREATE TRIGGER drift AFTER INSERT ON recon.plan_log FOR EACH ROW EXECUTE FUNCTION drift()",
+        "CREATE TRIGGER drift AFTER INSERT ON recon.audit_log FOR EACH ROW EXECUTE FUNCTION drift()",
     )
     with pytest.raises(Stale, match="drifted while it was applied"):
         applying.apply(rent, workspace, approved.plan, "ann", execute=True)
