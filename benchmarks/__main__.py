@@ -10,7 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import compare, guard, match_closest, match_exact, match_many_to_one, match_splink, process, quality
+from benchmarks import (
+    backfill,
+    compare,
+    guard,
+    match_closest,
+    match_exact,
+    match_many_to_one,
+    match_splink,
+    process,
+    quality,
+)
 from benchmarks.measure import ROOT, Figure, Setting, document, show, tell
 from recon.database import embedded
 from recon.database.connect import Database
@@ -19,7 +29,17 @@ WORKSPACE = ROOT / ".recon" / "benchmarks"
 JUDGED_ROWS = 1_000_000  # the targets are about so many; with fewer, fixed costs of milliseconds decide a ratio
 SUBJECTS: dict[str, Callable[[Setting], list[Figure]]] = {
     module.SUBJECT: module.run
-    for module in (match_many_to_one, match_exact, match_closest, match_splink, compare, process, guard, quality)
+    for module in (
+        match_many_to_one,
+        match_exact,
+        match_closest,
+        match_splink,
+        compare,
+        process,
+        guard,
+        quality,
+        backfill,
+    )
 }
 
 

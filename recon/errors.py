@@ -111,6 +111,10 @@ class Stale(Refused):
     """Rows changed since the plan was made."""
 
 
+class SlowPlan(Refused):
+    """A batch would read the whole of a large table."""
+
+
 class Locked(Refused):
     """Someone else is at work on this table."""
 

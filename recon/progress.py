@@ -10,9 +10,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+class Bar:
+    """A bar to call with how many are done and how many there are."""
+
+    def __init__(self, advance: Callable[[int, int], None], describe: Callable[[str | None], None]) -> None:
+        self._advance = advance
+        self.notice = describe  # why it waits, beside the bar; None: it goes on
+
+    def __call__(self, done: int, total: int) -> None:
+        self._advance(done, total)
+
+
 @contextmanager
-def bar(title: str, unit: str = "rows") -> Generator[Callable[[int, int], None]]:
-    """Gives a function to call with how many are done and how many there are."""
+def bar(title: str, unit: str = "rows") -> Generator[Bar]:
+    """Gives a bar, which appears with the first call."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -44,8 +55,18 @@ def bar(title: str, unit: str = "rows") -> Generator[Callable[[int, int], None]]
             task = shown.add_task(title, total=total)
         shown.update(task, completed=done)
 
+    said: str | None = None
+
+    def notice(reason: str | None) -> None:
+        nonlocal said
+        if task is not None:
+            shown.update(task, description=f"{title}, waiting: {reason}" if reason else title)
+        if reason and said is None:  # once for each pause, and where there is no terminal too
+            console.print(f"Waiting: {reason}.", highlight=False, markup=False)
+        said = reason
+
     try:
-        yield advance
+        yield Bar(advance, notice)
     finally:
         if task is not None:
             shown.stop()

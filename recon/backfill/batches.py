@@ -27,6 +27,7 @@ class Batch:
     last: int
     low: tuple[Any, ...]
     high: tuple[Any, ...]
+    as_written: int  # how many of its rows have not been touched since one transaction wrote them all
 
     @property
     def rows(self) -> int:
@@ -38,7 +39,7 @@ class Batch:
         return (self.first, self.last, *self.low, *self.high)
 
 
-def at(session: Session, plan: Plan, kind: str, first: int, last: int) -> Batch:
+def at(session: Session, plan: Plan, kind: str, first: int, last: int, written_by: str = "0") -> Batch:
     """The batch of these places, with the lowest and the highest key that stand there.
 
     Args:
@@ -47,17 +48,25 @@ def at(session: Session, plan: Plan, kind: str, first: int, last: int) -> Batch:
         kind: `staged` for what shall be written, `ledger` for what was.
         first: its first place.
         last: its last one.
+        written_by: the id of the transaction that wrote the staged rows.
     """
     names = [quote(name) for name in Shape.of_document(plan.document).key_names]
-    place, table = quote(PLACE), tables.own(kind, plan.plan).sql(DIALECT)
+    place, table, keys = quote(PLACE), tables.own(kind, plan.plan).sql(DIALECT), ", ".join(names)
+    # The part first: else the server may look for the first key of all, and then whether it is of this part.
+    part = f"SELECT {keys}, xmin FROM {table} WHERE {place} BETWEEN $1::bigint AND $2::bigint"  # noqa: S608 (quoted)
     ends = [
-        f"(SELECT {', '.join(names)} FROM {table} WHERE {place} BETWEEN $1::bigint AND $2::bigint"  # noqa: S608 (quoted)
-        f" AND {names[0]} IS NOT NULL ORDER BY {', '.join(name + way for name in names)} LIMIT 1)"
+        f"(SELECT {keys} FROM part WHERE {names[0]} IS NOT NULL ORDER BY {', '.join(name + way for name in names)} LIMIT 1)"  # noqa: S608
         for way in ("", " DESC")
     ]
-    found = session.rows(" UNION ALL ".join(ends), first, last)
-    none = (None,) * len(names)
-    return Batch(first, last, *(found or (none, none)))
+    found = session.rows(
+        f"WITH part AS MATERIALIZED ({part}), same AS (SELECT count(*) AS rows FROM part WHERE xmin = $3::xid)"  # noqa: S608
+        f" SELECT ends.*, same.rows FROM same LEFT JOIN ({' UNION ALL '.join(ends)}) AS ends ON true",
+        first,
+        last,
+        written_by,
+    )
+    low, high = found[0], found[-1]
+    return Batch(first, last, low[:-1], high[:-1], low[-1])
 
 
 def last_place(session: Session, plan: Plan, kind: str) -> int:

@@ -61,9 +61,7 @@ def _exported(session: Session, shape: Shape, plan: str) -> Iterator[bytes]:
     heading = io.StringIO()
     csv.writer(heading, lineterminator="\n").writerow(shape.csv_heading)
     yield heading.getvalue().encode()
-    columns = ", ".join(
-        f"encode({quote(name)}, 'hex')" if name.endswith("_digest") else quote(name) for name in shape.staged_columns
-    )
+    columns = ", ".join(quote(name) for name in shape.staged_columns)
     table = tables.own("staged", plan).sql(DIALECT)
     query = f"COPY (SELECT {columns} FROM {table} ORDER BY {quote(PLACE)}) TO STDOUT (FORMAT csv)"  # noqa: S608 (quoted names)
     with session.driver.cursor() as cursor, cursor.copy(query.encode()) as copy:

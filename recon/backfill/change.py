@@ -65,6 +65,13 @@ class Shape:
 
 NOW = "recon_now"  # the temporary table of what the rules decide when the plan is made
 PLACE = "place"  # a staged row's number, 1, 2, 3 … in the order of the keys: what batches count by
+# Types that PostgreSQL hashes as they are; values of others are hashed as text.
+_HASHED = frozenset(
+    """
+    bool bytea bpchar date float4 float8 int2 int4 int8 interval jsonb numeric text time timestamp timestamptz timetz uuid
+    varchar
+    """.split()
+)
 _SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
 
 
@@ -99,11 +106,19 @@ class Change:
         return self.bound.target.oid is None
 
     def digest(self, side: Side) -> exp.Expr:
-        """sha256 of the columns that the rules read of one side, so that a later change of them shows."""
-        names = self.read_columns(side)
-        row = exp.Anonymous(this="row", expressions=[column(side, name) for name in names])
-        encoded = exp.Anonymous(this="convert_to", expressions=[exp.cast(row, "text"), exp.Literal.string("UTF8")])
-        return exp.Anonymous(this="sha256", expressions=[encoded])
+        """A 64-bit hash of the columns that the rules read of one side, so that a later change of them shows.
+
+        It need not resist people who look for two rows of one hash: whatever they change, what is written is what was
+        signed. Of two rows that differ by chance, one pair in 2**64 has the same.
+        """
+        hashed = [
+            column(side, name)
+            if self.bound.relation[side].columns[name] in _HASHED
+            else exp.cast(column(side, name), "text")
+            for name in self.read_columns(side)
+        ]
+        row = exp.Anonymous(this="row", expressions=hashed)
+        return exp.Anonymous(this="hash_record_extended", expressions=[row, exp.Literal.number(0)])
 
     def read_columns(self, side: Side) -> list[str]:
         """The columns of one side that decide about a pair and its values, sorted."""

@@ -1,13 +1,13 @@
-"""What apply and revert share: the session that writes, its lock and timeouts, and batches in key order."""
+"""What apply and revert share: the session that writes, alone on its table, with timeouts and a plain search path."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from psycopg import errors as pg_errors
 from sqlglot import exp
 
 from recon.backfill.batches import Batch
@@ -18,56 +18,96 @@ from recon.database.connect import Database, Session
 from recon.errors import Locked, SchemaMismatch, Stale
 from recon.names import DIALECT, column, identifier, quote
 
+# What every session that writes is bound to; plan.json says so, and a reviewer signs it.
 LOCK_TIMEOUT_MILLISECONDS = 3_000  # wait for other people's row locks this long, then give way
 STATEMENT_TIMEOUT_MILLISECONDS = 300_000  # no batch takes minutes; one that does is stopped
+IDLE_TIMEOUT_MILLISECONDS = 60_000  # a client that stands still in mid-batch must not keep its locks
+SEARCH_PATH = "pg_catalog, pg_temp"
+LIMITS = {
+    "search_path": SEARCH_PATH,
+    "lock_timeout": str(LOCK_TIMEOUT_MILLISECONDS),
+    "statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS),
+    "idle_in_transaction_session_timeout": str(IDLE_TIMEOUT_MILLISECONDS),
+    "enable_seqscan": "off",  # a batch is a few rows of a table: whatever has an index is read by it
+    "jit": "off",  # compiling a statement takes longer than a batch may
+    # A batch, its ledger and its own row are one transaction: a crash loses all of it or nothing, and what it lost is done
+    # again. Only a plan's moves wait for the disk, and with it for every batch before them.
+    "synchronous_commit": "off",
+}
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
+Notice = Callable[[str | None], None]  # why it waits; None: it goes on
+
+
+def silent(_reason: str | None) -> None:
+    """A notice that nobody reads."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The lock of an apply or a revert on its table, which the session that took it holds until it ends."""
+
+    pid: int  # of that session's backend
+    key: int  # the second half of the advisory lock
+
+    def held(self, session: Session) -> bool:
+        """Whether it is still held, as any session can see."""
+        return session.value(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = $1::int"
+            " AND classid = $2::bigint::oid AND objid = ($3::bigint & 4294967295)::oid AND objsubid = 2)",
+            self.pid,
+            tables.LOCK_SPACE,
+            self.key,
+        )
 
 
 @contextmanager
-def writing(database: Database, plan: Plan) -> Generator[Session]:
-    """A session that may write: alone on its table, with timeouts and a search path that nobody can bend.
+def writing(database: Database, plan: Plan) -> Generator[tuple[Session, Alone]]:
+    """A session that may write, and the proof that it is the only apply or revert on its table.
 
     Raises:
         Locked: another apply or revert is at work on the same table.
     """
     with database.session() as session:
+        limited(session)
         target = plan.document["target"]
         name = f"{quote(target['schema'])}.{quote(target['table'])}"
-        session.execute("SELECT set_config('search_path', 'pg_catalog, pg_temp', false)")
-        session.execute("SELECT set_config('lock_timeout', $1, false)", str(LOCK_TIMEOUT_MILLISECONDS))
-        session.execute("SELECT set_config('statement_timeout', $1, false)", str(STATEMENT_TIMEOUT_MILLISECONDS))
-        taken = session.value(
-            "SELECT pg_try_advisory_lock($1::int, hashtext($2))",
-            tables.LOCK_SPACE,
-            f"{plan.document['database']} {name}",
-        )
-        if not taken:
+        key = session.value("SELECT hashtext($1)", f"{plan.document['database']} {name}")
+        if not session.value("SELECT pg_try_advisory_lock($1::int, $2::int)", tables.LOCK_SPACE, key):
             raise Locked(
                 f"Another apply or revert is at work on {target['schema']}.{target['table']}.",
                 why="Two writers on one table would step on each other.",
-                todo="Wait until it ends; `recon plans` shows it.",
+                todo="Wait until it ends; `recon plans` shows it. A killed one is gone after a few seconds.",
             )
         session.commit()
-        try:
-            yield session
-        except pg_errors.LockNotAvailable as error:
-            raise Locked(
-                "A row to change is locked by another program.",
-                why=f"It was not released within {LOCK_TIMEOUT_MILLISECONDS / 1000:g} s.",
-                todo="Try again when that program is done; nothing of the open batch was kept.",
-            ) from error
+        yield session, Alone(session.driver.info.backend_pid, key)
+
+
+def limited(session: Session) -> None:
+    """Set the timeouts and the search path of a session that writes, for as long as it lives."""
+    for name, value in LIMITS.items():
+        session.execute("SELECT set_config($1, $2, false)", name, value)
+    session.commit()
+
+
+# -- the table as it was planned -------------------------------------------------------------------------
+
+
+def target_name(plan: Plan) -> str:
+    """The written table as SQL."""
+    target = plan.document["target"]
+    return f"{quote(target['schema'])}.{quote(target['table'])}"
 
 
 def unchanged_schema(session: Session, plan: Plan) -> None:
-    """Refuse a table that is no longer built as it was when the plan was made."""
-    target = plan.document["target"]
-    name = f"{quote(target['schema'])}.{quote(target['table'])}"
+    """Refuse a table that is no longer built as it was when the plan was made. Raises Stale."""
+    name = target_name(plan)
     try:
         relation = relations.table(session, name, "t")
     except SchemaMismatch as error:
         raise Stale(f"The table {name} of plan {plan.plan} is gone.", todo="Make a new plan.") from error
     if relations.fingerprint(session, relation) != plan.document["schema_fingerprint"]:
+        target = plan.document["target"]
         raise Stale(
             f"The table {target['schema']}.{target['table']} was altered since plan {plan.plan} was made.",
             why="A column, constraint, index, trigger or rule is not what the reviewer saw.",
@@ -78,8 +118,7 @@ def unchanged_schema(session: Session, plan: Plan) -> None:
 def hold(session: Session, plan: Plan, kind: str, batch: Batch) -> None:
     """Lock the rows of a batch before its statement looks at them.
 
-    A statement that has to wait for a row sees that row anew, but everything else as it was when it began. Waiting
-    first and looking afterwards, in the same transaction, it sees all of it as it is.
+    Where others write the same rows all the time, waiting first and looking afterwards gets there.
     """
     document = plan.document["target"]
     shape = Shape.of_document(plan.document)

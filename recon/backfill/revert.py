@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import batches, executor, sign_off, states
+from recon.backfill import batches, executor, scripts, seams, sign_off, states, work
 from recon.backfill import plan as plans
+from recon.backfill.batches import Batch
 from recon.backfill.change import Shape
-from recon.backfill.executor import Progress
+from recon.backfill.executor import Notice, Progress
 from recon.backfill.plan import Plan
+from recon.backfill.work import Job, Tally
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.errors import IllegalMove
+from recon.errors import BundleChanged, IllegalMove
 from recon.names import DIALECT, quote
 from recon.workspace import Workspace
 
@@ -45,54 +47,90 @@ def revert(
     actor: str,
     *,
     execute: bool = False,
+    workers: int = 1,
     progress: Progress | None = None,
+    notice: Notice = executor.silent,
 ) -> Reverted:
     """Restore what a plan wrote; rows that somebody changed since are kept and named.
+
+    Args:
+        database: where it was applied.
+        workspace: whose bundle, policy and signers count.
+        plan: its id.
+        actor: who reverts it.
+        execute: write; else it is tried on the first rows and rolled back.
+        workers: sessions that write, 1 or 2.
+        progress: called after each batch.
+        notice: called with the reason while it waits for others, and with None when it goes on.
 
     Raises:
         IllegalMove: nothing of the plan was applied, or it is reverted already.
         NotApproved, BundleChanged, WrongDatabase: the sign-off covers revert.sql too, and is checked again.
+        BundleChanged: rows of the ledger were taken out, so that it no longer says all that was written.
+        Locked: another writer is at work, or somebody holds the rows.
     """
     found = plans.load(database, workspace, plan)
     if found.state not in REVERTIBLE:
         raise IllegalMove(f"Plan {plan} is {found.state}.", why="There is nothing to undo.", todo="See `recon plans`.")
-    with executor.writing(database, found) as session:
+    began = perf_counter()
+    with executor.writing(database, found) as (session, alone):
         signed = sign_off.check(session, database, workspace, plan, actor)
-        statement = signed.bundle.scripts["revert.sql"]
         found = plans.read(session, workspace, plan)
-        if execute:
-            if found.state == "applying":  # we hold the lock, so whoever was applying is gone
-                states.move(session, plan, "interrupted", actor)
-            if found.state != "reverting":
-                states.move(session, plan, "reverting", actor)
-            session.commit()
-        began, restored = perf_counter(), 0
-        last = batches.last_place(session, found, "ledger")
-        written = session.value(f"SELECT count(*) FROM {tables.own('ledger', plan).sql(DIALECT)}")  # noqa: S608 (our own table)
-        pace = batches.Pace(
-            batches.ONE_TRANSACTION_ROWS if last <= batches.ONE_TRANSACTION_ROWS else batches.START_ROWS
+        if found.state not in REVERTIBLE:
+            raise IllegalMove(
+                f"Plan {plan} is {found.state}.", why="Another revert was faster.", todo="See `recon plans`."
+            )
+        written = _whole_ledger(session, found)
+        statement = signed.bundle.scripts["revert.sql"]
+        job = Job(
+            plan=found,
+            kind="ledger",
+            ranges=[(1, last)] if (last := batches.last_place(session, found, "ledger")) else [],
+            write=lambda writer, batch: writer.execute(statement, *batch.bounds).rowcount,
+            whole=last <= batches.ONE_TRANSACTION_ROWS,
+            before_commit=_any_number,
         )
-        done = 0
-        for place in batches.pieces([(1, last)] if last else [], pace):
-            batch = batches.at(session, found, "ledger", *place)
-            executor.hold(session, found, "ledger", batch)
-            restored += session.execute(statement, *batch.bounds).rowcount
-            done += batch.rows
-            if execute:
-                session.commit()
-            if progress:
-                progress(done, last)
-        conflicts, rows = _conflicts(session, found)
-        if execute:
-            restored = written - conflicts  # also what an earlier, interrupted revert restored
-        state = found.state
-        if execute:
-            state = "reverted_with_conflicts" if conflicts else "reverted"
-            states.move(session, plan, state, actor, restored=restored, conflicts=conflicts)
-            session.commit()
-        else:
+        tally = Tally(last)
+        if not execute:
+            if job.whole and job.ranges:
+                job.write(session, batches.at(session, found, "ledger", 1, last))
+                conflicts, rows = _conflicts(session, found)
+            else:  # a large one is not written even to be rolled back
+                conflicts, rows = _foreseen(session, found, signed.bundle.scripts["verify.sql"])
             session.rollback()
-        return Reverted(plan, execute, written, restored, conflicts, rows, perf_counter() - began, state)
+            restored = written - conflicts
+            return Reverted(plan, False, written, restored, conflicts, rows, perf_counter() - began, found.state)
+        if found.state == "applying":  # we hold the lock, so whoever was applying is gone
+            states.move(session, plan, "interrupted", actor)
+        if found.state != "reverting":
+            states.move(session, plan, "reverting", actor)
+        session.commit()
+        work.run(database, session, alone, job, tally, workers=workers, progress=progress, notice=notice)
+        seams.reached("before move")
+        conflicts, rows = _conflicts(session, found)
+        restored = written - conflicts  # also what an earlier, interrupted revert restored
+        state = "reverted_with_conflicts" if conflicts else "reverted"
+        states.move(session, plan, state, actor, restored=restored, conflicts=conflicts)
+        session.commit()
+        return Reverted(plan, True, written, restored, conflicts, rows, perf_counter() - began, state)
+
+
+def _any_number(_session: Session, _batch: Batch, _changed: int) -> None:
+    """A revert takes whatever can be restored; what cannot is listed at the end."""
+
+
+def _whole_ledger(session: Session, plan: Plan) -> int:
+    """How many rows were written. Raises BundleChanged where the ledger does not hold all of them."""
+    table = tables.own("ledger", plan.plan).sql(DIALECT)
+    kept = session.value(f"SELECT count(*) FROM {table}")  # noqa: S608 (our own table)
+    written = session.value("SELECT coalesce(sum(changed), 0)::int8 FROM recon.batches WHERE plan = $1", plan.plan)
+    if kept != written:
+        raise BundleChanged(
+            f"The ledger of plan {plan.plan} has {kept:,} rows; {written:,} were written.",
+            why="Somebody took rows out of it, or put some in: what it says cannot be undone as a whole.",
+            todo="See `recon audit`; restore the ledger from a backup of schema recon.",
+        )
+    return written
 
 
 def _conflicts(session: Session, plan: Plan) -> tuple[int, list[str]]:
@@ -101,6 +139,18 @@ def _conflicts(session: Session, plan: Plan) -> tuple[int, list[str]]:
     table = tables.own("ledger", plan.plan).sql(DIALECT)
     rows = session.rows(
         f"SELECT count(*) OVER (), {keys} FROM {table} WHERE reverted_at IS NULL ORDER BY {keys} LIMIT $1::int",  # noqa: S608
+        SHOWN_CONFLICTS,
+    )
+    return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]
+
+
+def _foreseen(session: Session, plan: Plan, statement: str) -> tuple[int, list[str]]:
+    """Rows that no longer hold what was written, by the signed verify.sql: how many, and the keys of the first."""
+    names = Shape.of_document(plan.document).key_names
+    rows = session.rows(
+        f"SELECT count(*) OVER (), {', '.join(map(quote, names))} FROM ({statement}) AS wrong"  # noqa: S608 (signed)
+        " WHERE problem = ANY ($1) LIMIT $2::int",
+        list(scripts.NOT_OURS_NOW),
         SHOWN_CONFLICTS,
     )
     return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]

@@ -24,6 +24,9 @@ DRIFTS = {
     "source gone": "the source row is no longer there",
     "source changed": "the source row reads differently now",
 }
+# What `verify.sql` says of a row that was written and that somebody has changed or deleted since.
+GONE, CHANGED = "the row is gone", "the row holds another value"
+NOT_OURS_NOW = (GONE, CHANGED)
 
 
 def all_scripts(change: Change, plan: str) -> dict[str, str]:
@@ -205,13 +208,13 @@ def verify(change: Change, plan: str) -> exp.Expr:
         ifs=[
             exp.If(
                 this=exp.Is(this=column("target", change.keys[0]), expression=exp.Null()),
-                true=exp.Literal.string("the row is gone"),
+                true=exp.Literal.string(GONE),
             ),
             exp.If(
                 this=exp.Is(this=column("ledger", PLACE), expression=exp.Null()),
                 true=exp.Literal.string("the change was never written"),
             ),
-            exp.If(this=exp.Not(this=exp.paren(holds)), true=exp.Literal.string("the row holds another value")),
+            exp.If(this=exp.Not(this=exp.paren(holds)), true=exp.Literal.string(CHANGED)),
             exp.If(
                 this=exp.Is(this=column("s", change.bound.spec.source.keys[0]), expression=exp.Null()),
                 true=exp.Literal.string("the linked source row does not exist"),

@@ -75,6 +75,7 @@ def move(session: Session, plan: str, to: str, actor: str, **detail: object) -> 
             why=f"From {origin} it can go to: {possible}.",
             todo="See `recon plans`.",
         )
+    session.execute("SELECT set_config('synchronous_commit', 'on', true)")  # the batches of an apply do without
     session.connection.execute(tables.plans.update().where(tables.plans.c.plan == plan).values(state=to))
     _log(session, plan, origin, to, actor, detail)
 

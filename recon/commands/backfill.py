@@ -24,6 +24,8 @@ from recon.commands.shared import (
 )
 from recon.progress import bar, spinner
 
+Workers = Annotated[int, typer.Option(min=1, max=2, help="Sessions that write at the same time.")]
+
 
 def plan(
     name: Name,
@@ -117,6 +119,7 @@ def reject(
 def apply(
     plan: PlanName,
     execute: Execute = False,
+    workers: Workers = 1,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -127,7 +130,10 @@ def apply(
     place = find_workspace(workspace)
     opened = open_database(place, database)
     with bar("Applying") as progress:
-        result = applying.apply(opened, place, plan, place.actor, execute=execute, progress=progress)
+        result = applying.apply(
+            opened, place, plan, place.actor,
+            execute=execute, workers=workers, progress=progress, notice=progress.notice,
+        )  # fmt: skip
     if not show(result.as_dict(), as_json):
         from recon import screens
 
@@ -160,6 +166,7 @@ def verify(
 def revert(
     plan: PlanName,
     execute: Execute = False,
+    workers: Workers = 1,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -170,7 +177,10 @@ def revert(
     place = find_workspace(workspace)
     opened = open_database(place, database)
     with bar("Reverting") as progress:
-        result = reverting.revert(opened, place, plan, place.actor, execute=execute, progress=progress)
+        result = reverting.revert(
+            opened, place, plan, place.actor,
+            execute=execute, workers=workers, progress=progress, notice=progress.notice,
+        )  # fmt: skip
     if not show(result.as_dict(), as_json):
         from recon import screens
 

@@ -305,8 +305,8 @@ _FINGERPRINT = """
     FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE adrelid = $1::oid
     UNION ALL SELECT 'constraint ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = $1::oid
     UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = $1::oid
-    UNION ALL SELECT 'trigger ' || tgenabled::text || ' ' || pg_get_triggerdef(oid)
-    FROM pg_trigger WHERE tgrelid = $1::oid AND NOT tgisinternal
+    UNION ALL SELECT 'trigger ' || tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid) || ' ' || md5(prosrc)
+    FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE tgrelid = $1::oid AND NOT tgisinternal
     UNION ALL SELECT 'rule ' || ev_enabled::text || ' ' || pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = $1::oid
     UNION ALL SELECT 'policy ' || quote_ident(polname) || ' ' || polcmd::text || ' ' || polpermissive::text
         || ' for ' || ARRAY(SELECT role::regrole::text FROM unnest(polroles) AS role ORDER BY 1)::text
@@ -323,9 +323,41 @@ _FINGERPRINT = """
 def fingerprint(session: Session, relation: Relation) -> str:
     """sha256 over all that decides how a table takes a write: what a reviewer relied on.
 
-    That is its kind, columns and defaults, constraints, indexes, triggers and rules (and whether they are
-    switched on), row security with its policies, and the tables it inherits from or is divided into.
+    That is its kind, columns and defaults, constraints, indexes, triggers with the text of their functions, and rules
+    (and whether they are switched on), row security with its policies, and the tables it inherits from or is divided into.
     """
     with _full_names(session):
         lines = sorted(row[0] for row in session.rows(_FINGERPRINT, relation.oid))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+# Which transaction wrote each row of the catalogue that the fingerprint reads.
+_VERSION = """
+    SELECT md5(string_agg(kind || ' ' || id::text || ' ' || version::text, ',' ORDER BY kind, id)) FROM (
+        SELECT 'class' AS kind, oid::bigint AS id, xmin AS version FROM pg_class WHERE oid = $1::oid
+        UNION ALL SELECT 'column', attnum, xmin FROM pg_attribute WHERE attrelid = $1::oid
+        UNION ALL SELECT 'default', oid::bigint, xmin FROM pg_attrdef WHERE adrelid = $1::oid
+        UNION ALL SELECT 'constraint', oid::bigint, xmin FROM pg_constraint WHERE conrelid = $1::oid
+        UNION ALL SELECT 'index', indexrelid::bigint, xmin FROM pg_index WHERE indrelid = $1::oid
+        UNION ALL SELECT 'trigger', pg_trigger.oid::bigint, pg_trigger.xmin FROM pg_trigger WHERE tgrelid = $1::oid
+        UNION ALL SELECT 'function', pg_proc.oid::bigint, pg_proc.xmin
+        FROM pg_proc WHERE oid IN (SELECT tgfoid FROM pg_trigger WHERE tgrelid = $1::oid)
+        UNION ALL SELECT 'rule', oid::bigint, xmin FROM pg_rewrite WHERE ev_class = $1::oid
+        UNION ALL SELECT 'policy', oid::bigint, xmin FROM pg_policy WHERE polrelid = $1::oid
+        UNION ALL SELECT 'child', inhrelid::bigint, xmin FROM pg_inherits WHERE inhparent = $1::oid
+        UNION ALL SELECT 'parent', inhparent::bigint, xmin FROM pg_inherits WHERE inhrelid = $1::oid
+    ) AS catalogue
+"""
+
+
+def version(session: Session, name: str) -> str | None:
+    """A text that changes whenever a fingerprint could: quick enough to ask for in every batch.
+
+    Args:
+        session: a transaction.
+        name: the table, quoted, with its schema.
+
+    Returns:
+        None where there is no such table.
+    """
+    return session.value(_VERSION, session.value("SELECT to_regclass($1)::oid", name))

@@ -31,17 +31,15 @@ SELECT
       ) COLLATE "C" IS NOT DISTINCT FROM (
         CAST("staged"."before_4" AS TEXT)
       ) COLLATE "C"
-      AND SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "target"."category",
-            "target"."customer_id",
-            "target"."id",
-            "target"."payprop_invoice_id",
-            "target"."property_id"
-          ) AS TEXT),
-          'UTF8'
-        )
+      AND HASH_RECORD_EXTENDED(
+        ROW(
+          "target"."category",
+          "target"."customer_id",
+          "target"."id",
+          "target"."payprop_invoice_id",
+          "target"."property_id"
+        ),
+        0
       ) IS NOT DISTINCT FROM "staged"."target_digest"
       AND "target"."category" = 'rent'
     ) IS TRUE
@@ -49,19 +47,17 @@ SELECT
     WHEN "s"."id" IS NULL
     THEN 'source gone'
     WHEN NOT (
-      SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "s"."customer_id",
-            "s"."end_date",
-            "s"."id",
-            "s"."payprop_id",
-            "s"."property_id",
-            "s"."rent_amount",
-            "s"."start_date"
-          ) AS TEXT),
-          'UTF8'
-        )
+      HASH_RECORD_EXTENDED(
+        ROW(
+          "s"."customer_id",
+          "s"."end_date",
+          "s"."id",
+          "s"."payprop_id",
+          "s"."property_id",
+          "s"."rent_amount",
+          "s"."start_date"
+        ),
+        0
       ) IS NOT DISTINCT FROM "staged"."source_digest"
     )
     THEN 'source changed'

@@ -19,31 +19,27 @@ WITH "changed" AS (
       CAST("staged"."before_4" AS TEXT)
     ) COLLATE "C"
     AND "target"."category" = 'rent'
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW(
-          "target"."category",
-          "target"."customer_id",
-          "target"."id",
-          "target"."payprop_invoice_id",
-          "target"."property_id"
-        ) AS TEXT),
-        'UTF8'
-      )
+    AND HASH_RECORD_EXTENDED(
+      ROW(
+        "target"."category",
+        "target"."customer_id",
+        "target"."id",
+        "target"."payprop_invoice_id",
+        "target"."property_id"
+      ),
+      0
     ) = "staged"."target_digest"
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW(
-          "s"."customer_id",
-          "s"."end_date",
-          "s"."id",
-          "s"."payprop_id",
-          "s"."property_id",
-          "s"."rent_amount",
-          "s"."start_date"
-        ) AS TEXT),
-        'UTF8'
-      )
+    AND HASH_RECORD_EXTENDED(
+      ROW(
+        "s"."customer_id",
+        "s"."end_date",
+        "s"."id",
+        "s"."payprop_id",
+        "s"."property_id",
+        "s"."rent_amount",
+        "s"."start_date"
+      ),
+      0
     ) = "staged"."source_digest"
   RETURNING "staged"."place", "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
 )

@@ -34,25 +34,21 @@ SELECT
     WHEN "t"."transaction_date" >= "s"."start_date"
     THEN CONCAT('within the lease')
   END AS "interpretation",
-  SHA256(
-    CONVERT_TO(
-      CAST(ROW("t"."category", "t"."customer_id", "t"."id", "t"."payprop_invoice_id", "t"."property_id") AS TEXT),
-      'UTF8'
-    )
+  HASH_RECORD_EXTENDED(
+    ROW("t"."category", "t"."customer_id", "t"."id", "t"."payprop_invoice_id", "t"."property_id"),
+    0
   ) AS "target_digest",
-  SHA256(
-    CONVERT_TO(
-      CAST(ROW(
-        "s"."customer_id",
-        "s"."end_date",
-        "s"."id",
-        "s"."payprop_id",
-        "s"."property_id",
-        "s"."rent_amount",
-        "s"."start_date"
-      ) AS TEXT),
-      'UTF8'
-    )
+  HASH_RECORD_EXTENDED(
+    ROW(
+      "s"."customer_id",
+      "s"."end_date",
+      "s"."id",
+      "s"."payprop_id",
+      "s"."property_id",
+      "s"."rent_amount",
+      "s"."start_date"
+    ),
+    0
   ) AS "source_digest",
   TRUE AS "exact"
 FROM "recon"."decisions_example" AS "d"

@@ -71,7 +71,9 @@ def test_a_batch_reads_the_target_and_the_source_by_their_keys(large: Database, 
     made = plans.make(large, workspace, spec, "ann")
     assert made is not None
     statement = Path(made.bundle / "execute.sql").read_text(encoding="utf-8")
-    found = explained(large, statement, 1000, 3000)
+    at = f'SELECT target_key FROM recon."staged_{made.plan}" WHERE place IN (1000, 3000) ORDER BY place'
+    (low,), (high,) = rows(large, at)
+    found = explained(large, statement, 1000, 3000, low, high)
     by_table = {
         node["Relation Name"]: node["Node Type"]
         for node in found

@@ -62,7 +62,7 @@ def _audit(op: Operations) -> None:
     moves = connection.execute(
         sa.text(
             "SELECT log.at, log.actor, 'move' AS event, plans.reconciliation, log.plan, log.from_state, log.to_state,"
-            f" log.detail FROM {_SCHEMA}.plan_log AS log JOIN {_SCHEMA}.plans USING (plan) ORDER BY log.entry"
+            " log.detail FROM recon.plan_log AS log JOIN recon.plans USING (plan) ORDER BY log.entry"
         )
     )
     for entry, move in enumerate(moves.mappings().all(), 1):

@@ -1,0 +1,62 @@
+"""Which planned rows are no longer as planned: the target's and the source's, row by row, by the signed dry_run.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recon.backfill import scripts
+from recon.backfill.bundle import Bundle
+from recon.backfill.change import Shape
+from recon.backfill.executor import shown
+from recon.backfill.plan import Plan
+from recon.database.connect import Session
+
+SHOWN_ROWS = 20  # rows named; the count says how many there are
+
+
+def listed(session: Session, bundle: Bundle, plan: Plan) -> list[dict[str, Any]]:
+    """The first drifted rows in key order, each with the count of all.
+
+    Returns:
+        For each: `key`, `source`, `status` (a key of `scripts.DRIFTS`), `count`, and `columns`: what is to be written,
+        with its value `before` when the plan was made, and `now`, where these differ.
+    """
+    shape = Shape.of_document(plan.document)
+    found = session.records(
+        f"SELECT count(*) OVER () AS found, drift.* FROM ({bundle.scripts['dry_run.sql']}) AS drift"  # noqa: S608 (signed)
+        " WHERE status NOT IN ($1, $2) LIMIT $3::int",
+        scripts.AS_PLANNED,
+        scripts.APPLIED,
+        SHOWN_ROWS,
+    )
+    return [
+        {
+            "key": shown([row[name] for name in shape.key_names]),
+            "source": row.get("source_key"),
+            "status": row["status"],
+            "columns": {
+                name: {"before": row[f"before_{n}"], "now": row[f"now_{n}"]}
+                for n, name in zip(shape.numbers, shape.columns, strict=True)
+                if row["status"] == "target changed" and row[f"before_{n}"] != row[f"now_{n}"]
+            },
+            "count": row["found"],
+        }
+        for row in found
+    ]
+
+
+def count(drifts: Sequence[dict[str, Any]]) -> int:
+    """How many rows drifted, of which `listed` names the first."""
+    return drifts[0]["count"] if drifts else 0
+
+
+def sentence(drift: dict[str, Any]) -> str:
+    """One drifted row for people."""
+    values = [f"{name} was {_value(it['before'])}, is {_value(it['now'])}" for name, it in drift["columns"].items()]
+    said = scripts.DRIFTS[drift["status"]]
+    return f"{drift['key']}: {said}{f' ({chr(44).join(values)})' if values else ''}"
+
+
+def _value(value: object) -> str:
+    return "empty" if value is None else str(value)
