@@ -16,7 +16,7 @@ from recon.matching import statements
 from recon.matching.bind import bind
 from recon.names import DIALECT
 from recon.workspace import Workspace
-from tests.support import execute, simple_spec
+from tests.support import execute, rows, simple_spec
 
 
 @pytest.fixture
