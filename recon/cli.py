@@ -52,9 +52,10 @@ app.command()(backfill.reject)
 app.command()(backfill.apply)
 app.command()(backfill.verify)
 app.command()(backfill.revert)
+app.command()(look.audit)
 app.command()(look.report)
 app.command()(look.notebook)
-app.command("database")(place.embedded_database)
+app.command()(place.database)
 
 
 @app.callback(invoke_without_command=True)

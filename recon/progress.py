@@ -22,8 +22,16 @@ class Bar:
 
 
 @contextmanager
-def bar(title: str, unit: str = "rows") -> Generator[Bar]:
-    """Gives a bar, which appears with the first call."""
+def bar(title: str, unit: str = "rows", after: float = 0.0) -> Generator[Bar]:
+    """Gives a bar, which appears with the first call.
+
+    Args:
+        title: what goes on.
+        unit: what is counted.
+        after: seconds that have to pass before anything is shown.
+    """
+    from time import perf_counter
+
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -46,10 +54,12 @@ def bar(title: str, unit: str = "rows") -> Generator[Bar]:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
-    task = None
+    task, began = None, perf_counter()
 
     def advance(done: int, total: int) -> None:
         nonlocal task
+        if perf_counter() - began < after:
+            return
         if task is None:
             shown.start()
             task = shown.add_task(title, total=total)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 from recon.database import tables
 from recon.database.chain import entry_hash
@@ -28,8 +29,11 @@ def append(
     The lock on the head comes after all others: lock the rows of every plan that you will move before the first entry.
     """
     head = tables.audit_head
-    query = sa.select(head.c.entry, head.c.hash, sa.func.clock_timestamp()).with_for_update(of=head)
-    last, previous, at = session.connection.execute(query).one()
+    plain = json.loads(json.dumps(detail or {}, default=str))
+    # The detail as the server keeps it, for that is what the hash is checked against: it has its own way to write 1e16.
+    kept = sa.cast(sa.bindparam("detail", plain, JSONB), JSONB)
+    query = sa.select(head.c.entry, head.c.hash, sa.func.clock_timestamp(), kept).with_for_update(of=head)
+    last, previous, at, said_more = session.connection.execute(query).one()
     said: dict[str, Any] = {
         "actor": actor,
         "event": event,
@@ -37,7 +41,7 @@ def append(
         "plan": plan,
         "from_state": from_state,
         "to_state": to_state,
-        "detail": json.loads(json.dumps(detail or {}, default=str)),
+        "detail": said_more,
     }
     entry = last + 1
     chained = entry_hash(previous, entry, at, said)

@@ -16,7 +16,7 @@ from sqlglot import exp
 import recon
 from recon.backfill import bundle, change, scripts, states
 from recon.backfill.change import Change
-from recon.database import relations, tables
+from recon.database import relations, roles, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, SchemaMismatch, SpecError, Stale, UsageError, did_you_mean
 from recon.matching import run as runs
@@ -266,6 +266,7 @@ def _keep(
         },
         actor,
     )  # fmt: skip
+    roles.hand_over(session, plan)
 
 
 def _supersede(session: Session, reconciliation: str, plan: str, actor: str) -> None:

@@ -56,7 +56,7 @@ _LEGAL = {(move.origin, move.to): move for move in MOVES}
 def create(session: Session, row: dict[str, Any], actor: str) -> None:
     """A new plan, in its first state."""
     session.connection.execute(tables.plans.insert().values(**row, state="planned"))
-    _log(session, row["plan"], None, "planned", actor, {})
+    _log(session, row["plan"], None, "planned", actor, {"digest": row["digest"], "rows": row["row_count"]})
 
 
 def move(session: Session, plan: str, to: str, actor: str, **detail: object) -> None:

@@ -1,4 +1,4 @@
-"""Commands that open what one looks at: reports and notebooks."""
+"""Commands by which one looks: the audit log, reports and notebooks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,46 @@ from typing import Annotated
 
 import typer
 
-from recon.commands.shared import AsJson, Folder, Name, Url, answer, find_workspace, open_database, print_json
+from recon.commands.shared import (
+    DONE,
+    FAILED,
+    AsJson,
+    Folder,
+    Name,
+    Url,
+    answer,
+    find_workspace,
+    open_database,
+    print_json,
+    show,
+)
 from recon.progress import bar
+
+PATIENCE_SECONDS = 2.0  # what takes no longer shows no progress bar
+
+
+def audit(
+    expect: Annotated[
+        str | None,
+        typer.Option(help="The hash of a head that was noted earlier: it must be in the chain.", metavar="HASH"),
+    ] = None,
+    plan: Annotated[str | None, typer.Option(help="Compare this plan only, and show its entries.")] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Replay the audit log: is its chain whole, and does what stands agree with it? Ends with 1 where not."""
+    from recon.backfill import replay
+
+    place = find_workspace(workspace)
+    opened = open_database(place, database)
+    with bar("Replaying", "entries", after=PATIENCE_SECONDS) as progress:
+        result = replay.replay(opened, expect=expect, plan=plan, progress=progress)
+    if not show(result.as_dict(), as_json):
+        from recon import screens_audit
+
+        screens_audit.audited(result)
+    raise typer.Exit(DONE if result.whole else FAILED)
 
 
 def report(

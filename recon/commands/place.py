@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,14 +14,16 @@ from recon.commands.shared import (
     FAILED,
     AsJson,
     Folder,
+    Url,
     after_matching,
     answer,
     find_workspace,
     note,
+    open_database,
     print_json,
     show,
 )
-from recon.errors import UsageError
+from recon.errors import UsageError, visible
 
 if TYPE_CHECKING:
     from recon.workspace import Workspace
@@ -121,16 +124,34 @@ def schema(
     print_json(Reconciliation.model_json_schema(), indent=None if as_json else 2)
 
 
-def embedded_database(
-    what: Annotated[str, typer.Argument(help="url, start or stop.")],
+def database(
+    what: Annotated[str, typer.Argument(help="url, start, stop, or roles.")],
+    name: Annotated[str | None, typer.Argument(help="For roles: a reconciliation.", show_default=False)] = None,
+    prefix: Annotated[str, typer.Option(help="For roles: what their names begin with.")] = "recon",
     as_json: AsJson = False,
     workspace: Folder = None,
+    database: Url = None,
 ) -> None:
-    """The embedded PostgreSQL of this workspace; url and start keep it running until `recon database stop`."""
+    """The embedded PostgreSQL (url, start, stop); or the script of database roles for a reconciliation (roles NAME).
+
+    url and start keep the server running until `recon database stop`. roles prints SQL and runs none of it: read it, and
+    let the owner of the database run it.
+    """
     from recon import workflow
     from recon.database import embedded
 
     place = find_workspace(workspace)
+    if what == "roles":
+        from recon.backfill import roles
+
+        if name is None:
+            raise UsageError("Roles are made for a reconciliation.", todo="Write `recon database roles NAME`.")
+        script = roles.script(open_database(place, database), place.spec(name), prefix)
+        if not show({"sql": script}, as_json):
+            typer.echo(visible(script) if sys.stdout.isatty() else script, nl=False)
+        return
+    if name is not None:
+        raise UsageError(f"`recon database {what}` takes no name.")
     if what == "stop":
         stopped = embedded.stop(place.folder)
         answer({"stopped": stopped}, as_json, "Stopped." if stopped else "It was not running.")
@@ -139,4 +160,4 @@ def embedded_database(
         url = embedded.start(place.folder, workflow.EMBEDDED_DATABASE, keep=True)
         answer({"url": url}, as_json, url)
     else:
-        raise UsageError(f"There is no `recon database {what}`.", todo="Use url, start or stop.")
+        raise UsageError(f"There is no `recon database {what}`.", todo="Use url, start, stop or roles.")

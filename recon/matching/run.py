@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlglot import exp
 
-from recon.database import relations, tables
+from recon.database import relations, roles, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, ReconError, SchemaMismatch, did_you_mean
 from recon.matching import breaks, issues, statements
@@ -128,6 +128,7 @@ def match(database: Database, spec: Reconciliation, actor: str, limited: Filter 
             decided = decide(session, bound, tables.own("decisions", run), limited)
             ages = _follow_up(session, bound, run, decided, bool(limited.as_dict()))
             _count(session, bound, run, decided, ages)
+            roles.share_decisions(session, run)
             _forget(session, spec.name)
     except BaseException as error:
         said = str(error) if isinstance(error, ReconError) else f"interrupted ({type(error).__name__})"

@@ -132,7 +132,7 @@ def test_the_embedded_database_serves_where_no_url_is_given(home: Path) -> None:
         (["match", "rent_payments"], 2, 'There is no table "historical_transactions"'),
         (["list", "--workspace", "/nowhere"], 2, "There is no folder"),
         (["notebook", "xplore"], 2, "There is no notebook"),
-        (["database", "restart"], 2, "Use url, start or stop"),
+        (["database", "restart"], 2, "Use url, start, stop or roles"),
     ],
 )
 def test_wrong_usage_gets_one_clear_error(

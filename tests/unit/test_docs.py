@@ -87,7 +87,7 @@ def test_every_command_that_a_message_names_exists() -> None:
             assert command in listed, f"{path.name} names `recon {command}`, which does not exist"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/decisions.md", "docs/requirements.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/decisions.md", "docs/requirements.md", "docs/security.md"])
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
