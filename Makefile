@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Each sets up all it needs.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 BROWSERS := chromium chromium-browser google-chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name && exit 0; done; exit 1
@@ -10,7 +11,7 @@ demo: .venv/.runtime
 	@$(BIN)/recon demo
 
 test: .venv/.development browser lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: .venv/.development
 	$(BIN)/ruff check
