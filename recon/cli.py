@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, look, match, people, place, rules
+from recon.commands import backfill, check, look, match, people, place, rules, standing
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError, visible
 
@@ -49,6 +49,7 @@ app.command()(backfill.plan)
 app.command()(backfill.plans)
 app.command()(backfill.approve)
 app.command()(backfill.reject)
+app.command()(standing.standing)
 app.command()(backfill.apply)
 app.command()(backfill.verify)
 app.command()(backfill.revert)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from recon.backfill.standing import Standing
 from recon.matching.overrides import said
 from recon.screens import console, table
 
@@ -66,3 +68,24 @@ SHOWN = 20  # decisions in words after a file
 
 def _sentence(row: Mapping[str, Any]) -> str:
     return said(row["kind"], row["target_key"], row["source_key"])
+
+
+def standing(name: str, found: Sequence[Standing], rules: str) -> None:
+    """The standing sign-offs of a reconciliation; `rules` is the digest of its spec today."""
+    if not found:
+        console.print(f"No standing sign-off: people approve each plan of {name}.", markup=False)
+        return
+    shown: list[list[object]] = []
+    for item in found:
+        document = item.document
+        state = "holds"
+        if item.withdrawn_at is not None:
+            state = f"withdrawn by {item.withdrawn_by}: {item.withdrawn_reason}"
+        elif item.expires <= datetime.now(UTC):
+            state = "expired"
+        elif document["spec_digest"] != rules:
+            state = "void: the rules changed"
+        limits = f"{', '.join(document['actions'])}; {document['caps']['rows']:,} rows; {document['environment']}"
+        by = f"{item.given_by} ({'signed' if item.signature else 'by name'})"
+        shown.append([item.id, by, limits, f"{item.expires:%Y-%m-%d %H:%M}", state])
+    table(["standing sign-off", "given by", "covers", "until (UTC)", "state"], shown, fold=True)

@@ -30,7 +30,7 @@ from recon.matching.backtest import backtest
 from recon.sources import samples
 from recon.spec import Reconciliation
 from recon.systems import sample_of
-from recon.workspace import POLICY_FILE, Workspace, template
+from recon.workspace import POLICY_FILE, SIGNERS_FILE, Workspace, template
 
 EMBEDDED_DATABASE = "recon"
 DEMO_DATABASE = "recon_demo"
@@ -284,7 +284,8 @@ def init(folder: Path) -> list[Path]:
     ignored = shutil.ignore_patterns("backfills", "__pycache__", "__marimo__", ".ipynb_checkpoints", "*.md")
     for name in ("notebooks", "sql", "expectations"):
         shutil.copytree(template(name), folder / name, ignore=ignored, dirs_exist_ok=True)
-    shutil.copyfile(template(POLICY_FILE), folder / POLICY_FILE)
+    for name in (POLICY_FILE, SIGNERS_FILE):
+        shutil.copyfile(template(name), folder / name)
     (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (folder / ".env.example").write_text(_ENVIRONMENT, encoding="utf-8")
     return sorted(path.relative_to(folder) for path in folder.iterdir())

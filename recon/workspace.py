@@ -18,6 +18,7 @@ from recon.errors import NotFound, SpecError, UsageError, did_you_mean
 from recon.spec import Reconciliation
 
 POLICY_FILE = "recon.toml"
+SIGNERS_FILE = "allowed_signers"  # whose SSH keys count; the workspace's own, never one that comes with a bundle
 _PACKAGE = Path(__file__).parent
 
 
@@ -37,6 +38,8 @@ class SignOffPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid")
     approvals: int = Field(1, ge=1)
     recorded_by_name: bool = True
+    applier_may_approve: bool = True
+    standing_days: int = Field(90, ge=0)
 
 
 class PlanPolicy(BaseModel):
@@ -49,7 +52,7 @@ class Policy(BaseModel):
     """What `recon.toml` lays down for a workspace."""
 
     model_config = ConfigDict(extra="forbid")
-    sign_off: SignOffPolicy = Field(default_factory=lambda: SignOffPolicy(approvals=1))
+    sign_off: SignOffPolicy = Field(default_factory=lambda: SignOffPolicy(approvals=1, standing_days=90))
     plan: PlanPolicy = Field(default_factory=lambda: PlanPolicy(expires_days=7, tolerance_rows=0))
 
 
@@ -125,6 +128,11 @@ class Workspace:
         return self.root / "sql" / "backfills"
 
     @property
+    def signers(self) -> Path:
+        """The list of people and their SSH keys, as ssh-keygen reads it (ALLOWED SIGNERS in its manual)."""
+        return self.root / SIGNERS_FILE
+
+    @property
     def reports(self) -> Path:
         return self.root / "reports"
 
@@ -172,3 +180,21 @@ def person(name: str) -> str:
             todo="Set RECON_USER to your name.",
         )
     return name
+
+
+def same_person(name: str, other: str) -> bool:
+    """Whether two names are one person's: case, white space and ways to write a letter do not make two people of one.
+
+    >>> same_person("Ann ", "ann"), same_person("ann", "anna")
+    (True, False)
+    """
+    return folded(name) == folded(other)
+
+
+def folded(name: str) -> str:
+    """A name without what may differ between two spellings of one person's.
+
+    >>> folded(" Ann  Lee")
+    'annlee'
+    """
+    return "".join(unicodedata.normalize("NFKC", name).casefold().split())

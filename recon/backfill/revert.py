@@ -74,7 +74,7 @@ def revert(
         raise IllegalMove(f"Plan {plan} is {found.state}.", why="There is nothing to undo.", todo="See `recon plans`.")
     began = perf_counter()
     with executor.writing(database, found) as (session, alone):
-        signed = sign_off.check(session, database, workspace, plan, actor)
+        signed = sign_off.check(session, database, workspace, plan, actor, undoing=True)
         found = plans.read(session, workspace, plan)
         if found.state not in REVERTIBLE:
             raise IllegalMove(

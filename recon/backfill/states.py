@@ -15,42 +15,58 @@ from recon.errors import IllegalMove, NotFound, did_you_mean
 
 @dataclass(frozen=True)
 class Move:
-    """One legal move, and what it means for the person who reads the log."""
+    """One legal move: what must hold before it is made, and what it means for the person who reads the log."""
 
     origin: str
     to: str
+    guard: str
     why: str
 
 
+ENOUGH = "as many others as the policy asks approved its digest, or standing sign-offs cover it"
+NEWER = "a newer plan of the same reconciliation is being kept"
+LATE = "its time is over"
+AGAIN = "the same checks as at the start"
+UNDO = "genuine approvals, whatever the clock says"
+
+# A plan that wrote something is never superseded: a newer one must not hide rows that are half written.
 MOVES = (
-    Move("planned", "approved", "enough people other than the author approved the digest"),
-    Move("planned", "rejected", "a person said no"),
-    Move("planned", "superseded", "a newer plan of the same reconciliation took its place"),
-    Move("planned", "expired", "nobody applied it in time"),
-    Move("approved", "applying", "the executor checked the sign-off and started"),
-    Move("approved", "rejected", "a person withdrew the approval before it was applied"),
-    Move("approved", "stale", "more rows changed since planning than the plan tolerates"),
-    Move("approved", "superseded", "a newer plan of the same reconciliation took its place"),
-    Move("approved", "expired", "nobody applied it in time"),
-    Move("applying", "applied", "every batch was committed"),
-    Move("applying", "interrupted", "the process that applied it is gone"),
-    Move("applying", "apply_failed", "rows drifted beyond the tolerance, or the database refused a batch"),
-    Move("interrupted", "applying", "resumed after the same checks"),
-    Move("interrupted", "reverting", "undone instead of resumed"),
-    Move("apply_failed", "applying", "tried again after the same checks"),
-    Move("apply_failed", "reverting", "what was written is being undone"),
-    Move("applied", "verified", "every planned change was found, independently"),
-    Move("applied", "verify_failed", "a planned change is wrong or absent"),
-    Move("applied", "reverting", "what was written is being undone"),
-    Move("verified", "reverting", "what was written is being undone"),
-    Move("verify_failed", "verified", "a later verification found every planned change"),
-    Move("verify_failed", "reverting", "what was written is being undone"),
-    Move("reverting", "reverted", "every written row has its former value again"),
-    Move("reverting", "reverted_with_conflicts", "rows that someone changed since were kept as they are"),
+    Move("planned", "approved", ENOUGH, "enough people other than the author said yes"),
+    Move("planned", "rejected", "a reason", "a person said no"),
+    Move("planned", "superseded", NEWER, "its rows were decided anew"),
+    Move("planned", "expired", LATE, "nobody applied it in time"),
+    Move("approved", "applying", "sign-off, time, schema and every row hold", "the executor started"),
+    Move("approved", "rejected", "a reason", "a person said no before it was applied"),
+    Move("approved", "stale", "more rows drifted than it tolerates", "it is no longer right"),
+    Move("approved", "superseded", NEWER, "its rows were decided anew"),
+    Move("approved", "expired", LATE, "nobody applied it in time"),
+    Move("applying", "applied", "no batch is left", "every batch was committed"),
+    Move("applying", "interrupted", "the table's lock is free", "the process that applied it is gone"),
+    Move("applying", "apply_failed", "an error, or drift beyond the tolerance", "it cannot go on as it is"),
+    Move("interrupted", "applying", AGAIN, "resumed"),
+    Move("interrupted", "reverting", UNDO, "undone instead of resumed"),
+    Move("apply_failed", "applying", AGAIN, "tried again"),
+    Move("apply_failed", "reverting", UNDO, "it is being undone"),
+    Move("applied", "verified", "verify.sql finds nothing wrong", "every planned change is there"),
+    Move(
+        "applied", "verify_failed", "verify.sql finds a change wrong or absent", "a planned change is wrong or absent"
+    ),
+    Move("applied", "reverting", UNDO, "it is being undone"),
+    Move("verified", "reverting", UNDO, "it is being undone"),
+    Move("verify_failed", "verified", "verify.sql finds nothing wrong", "a later look found every planned change"),
+    Move("verify_failed", "reverting", UNDO, "it is being undone"),
+    Move("reverting", "reverted", "every row has its former value again", "undone"),
+    Move("reverting", "reverted_with_conflicts", "some rows hold neither", "rows that people changed since were kept"),
 )
 
 STATES = frozenset(move.origin for move in MOVES) | frozenset(move.to for move in MOVES)
 _LEGAL = {(move.origin, move.to): move for move in MOVES}
+
+
+def as_markdown() -> str:
+    """The table of moves as docs/sign-off.md shows it."""
+    lines = [f"| {move.origin} | {move.to} | {move.guard} | {move.why} |" for move in MOVES]
+    return "\n".join(["| from | to | guard | why |", "|---|---|---|---|", *lines])
 
 
 def create(session: Session, row: dict[str, Any], actor: str) -> None:

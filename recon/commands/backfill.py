@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,20 +85,34 @@ def plans(
 
 def approve(
     plan: PlanName,
+    key: Annotated[
+        Path | None, typer.Option(help="Sign with this SSH key; a .pub file where an agent holds it.", metavar="FILE")
+    ] = None,
+    signature: Annotated[
+        Path | None, typer.Option(help="Take a signature over plan.json made elsewhere.", metavar="FILE")
+    ] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Sign off a plan's digest, recorded by name: a record of who said yes, not a proof."""
+    """Sign off a plan with an SSH key; without one, recorded by name: a record of who said yes, not a proof.
+
+    A signature is made elsewhere by `ssh-keygen -Y sign -n recon-sign-off -f KEY < plan.json`.
+    """
     from recon.backfill import sign_off
 
     place = find_workspace(workspace)
-    approved = sign_off.approve(open_database(place, database), place, plan, place.actor)
+    approved = sign_off.approve(open_database(place, database), place, plan, place.actor, key=key, signature=signature)
+    how = "signed" if key or signature else "recorded by name: a record, not a proof"
+    after = (
+        "It waits for another reviewer."
+        if approved.state == "planned"
+        else f"Next: `recon apply {plan}` shows, `--execute` writes."
+    )
     answer(
         approved.as_dict(),
         as_json,
-        f"{place.actor} approved digest {approved.digest} (recorded by name: a record, not a proof)."
-        f"\nPlan {plan} is {approved.state}. Next: `recon apply {plan}` shows, `--execute` writes.",
+        f"{place.actor} approved digest {approved.digest} ({how}).\nPlan {plan} is {approved.state}. {after}",
     )
 
 
@@ -108,12 +123,13 @@ def reject(
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Say no to a plan."""
+    """Say no to a plan; once its apply has begun, take your own approval back, so that it is not resumed."""
     from recon.backfill import sign_off
 
     place = find_workspace(workspace)
     rejected = sign_off.reject(open_database(place, database), place, plan, place.actor, reason)
-    answer(rejected.as_dict(), as_json, f"Plan {plan} is rejected: {reason}")
+    done = "is rejected" if rejected.state == "rejected" else f"is {rejected.state} and lost your approval"
+    answer(rejected.as_dict(), as_json, f"Plan {plan} {done}: {reason}")
 
 
 def apply(

@@ -111,6 +111,7 @@ approvals = sa.Table(
     sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
     sa.Column("signature", sa.Text, comment="the SSH signature over plan.json, armoured"),
     sa.Column("key", sa.Text, comment="the fingerprint of the key that signed"),
+    sa.Column("withdrawn_at", _Time, comment="from then on it covers undoing only"),
     sa.CheckConstraint("method IN ('recorded', 'signed')", name="approval_method"),
     sa.CheckConstraint("(method = 'signed') = (signature IS NOT NULL)", name="approval_signature"),
 )

@@ -376,11 +376,15 @@ def _planned(session: Session, bound: Bound, plan: Plan) -> Rows:
 
 
 def _approvals(session: Session, plan: Plan) -> list[dict[str, Any]]:
-    """Who approved exactly this digest, how and when."""
+    """Who approved exactly this digest, how and when; and the standing sign-offs that took their place."""
     given = tables.approvals
     query = (
         sa.select(given.c.approver, given.c.method, given.c.at)
-        .where(given.c.plan == plan.plan, given.c.digest == plan.digest)
+        .where(given.c.plan == plan.plan, given.c.digest == plan.digest, given.c.withdrawn_at.is_(None))
         .order_by(given.c.at)
     )
-    return [dict(row) for row in session.connection.execute(query).mappings()]
+    found = [dict(row) for row in session.connection.execute(query).mappings()]
+    for move in states.log(session, plan.plan):
+        for identity in move["detail"].get("standing", ()):
+            found.append({"approver": identity, "method": "standing sign-off", "at": move["at"]})
+    return found

@@ -33,7 +33,7 @@ def test_help_answers_at_once_and_names_every_command() -> None:
     ended = recon("--help")
     assert time.perf_counter() - began < 2  # the figure itself is measured by hand; this only catches a heavy import
     for command in (
-        "demo init list load match decisions explain backtest what-if try plan plans runs approve reject apply verify revert report"
+        "demo init list load match decisions explain backtest what-if try plan plans runs approve reject standing apply verify revert report"
         " notebook database schema"
     ).split():
         assert command in ended.out
@@ -200,6 +200,8 @@ def test_init_takes_its_folder_either_way_and_quotes_it(tmp_path: Path) -> None:
     folder = tmp_path / "my books"
     assert f"--workspace '{folder}'" in recon("init", "--workspace", str(folder)).out
     assert (folder / "recon.toml").is_file()
+    listed = (folder / "allowed_signers").read_text(encoding="utf-8").splitlines()
+    assert all(line.startswith("#") for line in listed)  # nobody yet
     assert recon("init").code == 2
     assert recon("init", str(tmp_path / "a"), "--workspace", str(tmp_path / "b")).code == 2
 

@@ -50,6 +50,13 @@ def test_the_schema_for_editors_is_the_code_s() -> None:
     assert kept == Reconciliation.model_json_schema(), "run `recon schema > recon/reconciliation.schema.json`"
 
 
+def test_the_moves_of_a_plan_are_in_the_docs_as_they_are_in_the_code() -> None:
+    from recon.backfill import states
+
+    text = (ROOT / "docs" / "sign-off.md").read_text(encoding="utf-8")
+    assert states.as_markdown() in text, "paste what recon.backfill.states.as_markdown() gives"
+
+
 def test_every_shipped_spec_names_the_schema() -> None:
     specs = list((ROOT / "recon" / "systems").glob("*/*.yaml"))
     assert specs
@@ -87,7 +94,7 @@ def test_every_command_that_a_message_names_exists() -> None:
             assert command in listed, f"{path.name} names `recon {command}`, which does not exist"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/decisions.md", "docs/requirements.md", "docs/security.md"])
+@pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):

@@ -82,6 +82,11 @@ def _approvals(op: Operations) -> None:
     op.add_column(
         "approvals", sa.Column("key", sa.Text, comment="the fingerprint of the key that signed"), schema=_SCHEMA
     )
+    op.add_column(
+        "approvals",
+        sa.Column("withdrawn_at", _Time, comment="from then on it covers undoing only"),
+        schema=_SCHEMA,
+    )
     op.alter_column(
         "approvals",
         "method",
