@@ -107,6 +107,10 @@ class BundleChanged(Refused):
     """The bundle is not the one that was planned."""
 
 
+class LintRefused(Refused):
+    """A script of the bundle does what no script of a plan may do."""
+
+
 class Stale(Refused):
     """Rows changed since the plan was made."""
 
@@ -136,15 +140,29 @@ class IllegalMove(Refused):
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# What has no width, ends a line or turns the direction of what follows: a text would read otherwise than it is.
+_UNSEEN = (
+    0x00AD,
+    0x061C,
+    0x180E,
+    0x200B,
+    *range(0x200E, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2060, 0x2070),
+    0xFEFF,
+)
+_SPELLED = _CONTROLS | {code: f"\\u{code:04x}" for code in _UNSEEN}
 
 
 def visible(text: str) -> str:
-    """A text as a terminal may get it: characters that would steer the terminal are spelled out.
+    """A text as people may get it: characters that would steer a terminal or deceive the eye are spelled out.
 
     >>> visible("\x1b[2Jgone")
     '\\\\x1b[2Jgone'
+    >>> visible("5 of \u202e001 rows")
+    '5 of \\\\u202e001 rows'
     """
-    return text.translate(_CONTROLS)
+    return text.translate(_SPELLED)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -330,6 +330,11 @@ def _function_name(node: exp.Func) -> str:
     return node.sql_name().lower()
 
 
+def called(tree: exp.Expr) -> list[str]:
+    """The SQL names of the functions that a tree calls, in lower case."""
+    return [_function_name(node) for node in tree.find_all(exp.Func) if not isinstance(node, _NODES)]
+
+
 def _check_column(node: exp.Column, text: str, side: Side) -> None:
     if node.args.get("db") or node.args.get("catalog"):
         raise _refused(text, "a name of three parts", "a column is t.name, s.name or name")
@@ -463,6 +468,8 @@ _AGGREGATES = frozenset(
     sum
     """.split()
 )
+# What the query of a side may call.
+QUERY_FUNCTIONS = FUNCTIONS | _AGGREGATES | {"exists", "array"}
 _WRITES = (
     exp.Insert,
     exp.Update,
@@ -509,7 +516,7 @@ def parse_query(text: str) -> exp.Query:
         if isinstance(node, exp.Func) and not isinstance(node, _NODES):
             _check_word(node, text)
             name = _function_name(node)
-            if name not in FUNCTIONS | _AGGREGATES | {"exists", "array"}:
+            if name not in QUERY_FUNCTIONS:
                 raise _refused(
                     text, f"the function {name}()", "only functions that give the same answer every time are"
                 )

@@ -154,7 +154,7 @@ def planned(plan: Plan) -> None:
     table(
         ["pass", "rows"], rows, f"Plan {plan.plan}: {plan.rows:,} rows of {plan.document['target']['table']}", right="1"
     )
-    console.print(f"Bundle  {escape(str(plan.bundle))}")
+    console.print(f"Bundle  {escape(str(plan.bundle))}; review.html there opens in any browser", soft_wrap=True)
     console.print(f"Digest  {plan.digest}")
     console.print(f"Author  {escape(plan.author)}, who cannot approve it; expires {plan.expires_at:%Y-%m-%d %H:%M} UTC")
 

@@ -22,6 +22,7 @@ from recon.names import DIALECT, quote
 
 MANIFEST = "plan.json"
 CHANGES = "changes.csv"
+REVIEW = "review.html"
 SCRIPTS = ("dry_run.sql", "execute.sql", "verify.sql", "revert.sql")
 
 

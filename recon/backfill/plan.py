@@ -14,11 +14,12 @@ import sqlalchemy as sa
 from sqlglot import exp
 
 import recon
-from recon.backfill import bundle, change, scripts, states
+from recon.backfill import bundle, change, contents, lint, review_page, scripts, states
 from recon.backfill.change import Change
 from recon.database import relations, roles, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, SchemaMismatch, SpecError, Stale, UsageError, did_you_mean
+from recon.matching import precision
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.decide import decide
@@ -216,9 +217,12 @@ def _keep(
     passes: Sequence[str],
 ) -> None:
     """Write the bundle and the plan; the database row comes last, so that a plan is always whole."""
+    from recon.backfill.executor import LIMITS  # here, because it reads plans itself
+
     folder = workspace.backfills / plan
     files = {bundle.CHANGES: bundle.write_changes(session, made.shape, plan, folder / bundle.CHANGES)}
-    for name, text in scripts.all_scripts(made, plan).items():
+    texts = scripts.all_scripts(made, plan)
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
         files[name] = bundle.digest(text)
     created = datetime.now(UTC).replace(microsecond=0)
@@ -249,12 +253,18 @@ def _keep(
         "database": relations.identity(session),
         "environment": workspace.settings.environment or database.environment,
         "policy": workspace.policy.sign_off.model_dump(),
+        "session": LIMITS,
         "author": actor,
         "created": created.isoformat(),
         "expires": expires.isoformat(),
         "tool": f"recon {recon.__version__}",
         "files": files,
     }
+    lint.refuse(document, texts)  # a refusal here is a fault of ours, and better found now
+    known = precision.measured(database, made.bound.spec.name, made.bound.spec.digest)
+    page = review_page.page(contents.of(session, document, texts, known))
+    (folder / bundle.REVIEW).write_text(page, encoding="utf-8")
+    files[bundle.REVIEW] = bundle.digest(page)
     text = bundle.canonical(document)
     (folder / bundle.MANIFEST).write_text(text, encoding="utf-8")
     _supersede(session, made.bound.spec.name, plan, actor)

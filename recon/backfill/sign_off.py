@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from recon.backfill import approvals, audit, bundle, seams, signatures, standing, states
+from recon.backfill import approvals, audit, bundle, lint, seams, signatures, standing, states
 from recon.backfill import plan as plans
 from recon.backfill.bundle import Bundle
 from recon.backfill.change import Shape
@@ -182,19 +182,10 @@ def check(
     """
     acting(actor, database)
     found = plans.read(session, workspace, plan)
-    whole = intact(session, found)
+    whole = intact(session, found, linted=not undoing)
     policy = stricter(workspace.policy.sign_off, whole.document["policy"])
-    signers = Signers.read(workspace.signers)
-
-    def enough(tally: Tally) -> Tally:
-        return tally if policy.applier_may_approve or undoing else tally.without(actor, signers)
-
-    tally = enough(given := approvals.given(session, found, policy, signers, undoing=undoing))
-    by_standing = len(tally.counted) < policy.approvals
-    if by_standing:
-        environment = standing.environment_of(workspace, database)
-        voices, refused = standing.covering(session, whole.document, environment, policy, signers, undoing)
-        tally = enough(given.with_more(voices, found.author, signers).but(refused))
+    applier = None if policy.applier_may_approve or undoing else actor
+    tally, by_standing = voices(session, database, workspace, found, applier, undoing=undoing)
     if len(tally.counted) < policy.approvals:
         raise _too_few(found, tally, policy)
     for name in (*(voice.person for voice in tally.counted), found.author):
@@ -202,6 +193,38 @@ def check(
     if by_standing and not undoing and found.state in GOING_ON:
         _by_standing(session, found, actor, [voice.standing for voice in tally.counted if voice.standing])
     return SignOff(found, whole, tuple(voice.person for voice in tally.counted))
+
+
+def voices(
+    session: Session,
+    database: Database,
+    workspace: Workspace,
+    found: Plan,
+    applier: str | None,
+    *,
+    undoing: bool = False,
+) -> tuple[Tally, bool]:
+    """Whose yes counts for a plan: its approvals and, where they are too few, the standing sign-offs that cover it.
+
+    Args:
+        applier: a person whose voice does not count, because it is this person who applies; None: everybody's does.
+        undoing: a revert asks.
+
+    Returns:
+        The voices, and whether standing sign-offs were looked for.
+    """
+    policy = stricter(workspace.policy.sign_off, found.document["policy"])
+    signers = Signers.read(workspace.signers)
+
+    def enough(tally: Tally) -> Tally:
+        return tally.without(applier, signers) if applier is not None else tally
+
+    tally = enough(given := approvals.given(session, found, policy, signers, undoing=undoing))
+    if len(tally.counted) >= policy.approvals:
+        return tally, False
+    environment = standing.environment_of(workspace, database)
+    more, refused = standing.covering(session, found.document, environment, policy, signers, undoing)
+    return enough(given.with_more(more, found.author, signers).but(refused)), True
 
 
 def approve_by_standing(database: Database, workspace: Workspace, plan: str, actor: str) -> Plan:
@@ -247,10 +270,16 @@ def _by_standing(session: Session, found: Plan, actor: str, used: list[str]) -> 
     session.commit()
 
 
-def intact(session: Session, plan: Plan) -> Bundle:
-    """The plan's bundle, after its files, the staged rows and the database were found to be the planned ones."""
+def intact(session: Session, plan: Plan, *, linted: bool = True) -> Bundle:
+    """The plan's bundle, after its files, the staged rows and the database were found to be the planned ones.
+
+    Args:
+        linted: refuse what lint refuses; a revert does without, for a rule that came later must not lock it out.
+    """
     whole = bundle.read(plan.bundle, plan.digest)
     document = whole.document
+    if linted:
+        lint.refuse(document, whole.scripts)
     here = relations.identity(session)
     if document["database"] != here:
         raise WrongDatabase(

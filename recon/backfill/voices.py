@@ -24,6 +24,12 @@ class Voice:
     key: Key | None
     standing: str | None = None
 
+    @property
+    def way(self) -> str:
+        """How it was given, in words."""
+        how = f"signed, {self.key.fingerprint}" if self.key else "by name"
+        return f"standing {self.standing}, {how}" if self.standing else how
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -31,6 +37,11 @@ class Tally:
 
     counted: tuple[Voice, ...] = ()
     refused: tuple[str, ...] = ()
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Whose yes counts, and how it was given, for people."""
+        return tuple(f"{voice.person} ({voice.way})" for voice in self.counted)
 
     def with_more(self, voices: Iterable[Voice], author: str, signers: Signers) -> Tally:
         """Count more voices, each only if it is neither the author's nor that of somebody counted already."""

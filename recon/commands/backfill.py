@@ -61,7 +61,7 @@ def plan(
         from recon import screens
 
         screens.planned(made)
-        say(f"Next: a reviewer reads the bundle and runs `recon approve {made.plan}`.")
+        say(f"Next: a reviewer runs `recon review {made.plan}`, and says yes with `recon approve`.")
 
 
 def plans(
@@ -81,6 +81,25 @@ def plans(
         from recon import screens
 
         screens.plans(found)
+
+
+def review(
+    plan: PlanName,
+    scripts: Annotated[bool, typer.Option(help="Show the four scripts.")] = True,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """What a reviewer needs before signing: rows of each pass, precision, lint, drift, scripts, the digest."""
+    from recon.backfill import review as reviewing
+
+    place = find_workspace(workspace)
+    found = reviewing.collect(open_database(place, database), place, plan)
+    if not show(found.as_dict(), as_json):
+        from recon import screens_review
+
+        screens_review.review(found, scripts=scripts)
+    raise typer.Exit(found.exit_code)
 
 
 def approve(

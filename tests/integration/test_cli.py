@@ -33,7 +33,7 @@ def test_help_answers_at_once_and_names_every_command() -> None:
     ended = recon("--help")
     assert time.perf_counter() - began < 2  # the figure itself is measured by hand; this only catches a heavy import
     for command in (
-        "demo init list load match decisions explain backtest what-if try plan plans runs approve reject standing apply verify revert report"
+        "demo init list load match decisions explain backtest what-if try plan plans runs review approve reject standing apply verify revert report"
         " notebook database schema"
     ).split():
         assert command in ended.out
@@ -366,7 +366,7 @@ def test_the_demo_ends_with_its_document_and_every_figure_is_in_the_tables(tmp_p
         "report": None,
         "verified": True,
     }
-    assert len(list(Path(document["bundle"]).iterdir())) == 6
+    assert len(list(Path(document["bundle"]).iterdir())) == 7
     assert Path(document["report"]).suffix == ".html"
 
 

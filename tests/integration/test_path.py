@@ -30,6 +30,7 @@ from recon.workspace import Workspace
 from tests.support import execute, rows
 
 TABLE = "SELECT * FROM historical_transactions ORDER BY id"
+FILES = "plan.json changes.csv dry_run.sql execute.sql verify.sql revert.sql review.html".split()
 
 
 def state(database: Database, plan: Plan) -> str:
@@ -40,9 +41,9 @@ def state(database: Database, plan: Plan) -> str:
 # -- plan and sign-off -----------------------------------------------------------------------------------
 
 
-def test_a_bundle_holds_six_files_and_the_plan_names_them(plan: Plan) -> None:
+def test_a_bundle_holds_seven_files_and_the_plan_names_them(plan: Plan) -> None:
     names = {path.name for path in plan.bundle.iterdir()}
-    assert names == {"plan.json", "changes.csv", "dry_run.sql", "execute.sql", "verify.sql", "revert.sql"}
+    assert names == {*FILES}
     assert set(plan.document["files"]) == names - {"plan.json"}
     assert plan.document["passes"]["property_and_customer"] == 7
     assert plan.rows == 10
@@ -69,7 +70,7 @@ def test_the_author_cannot_approve(rent: Database, workspace: Workspace, plan: P
         applying.apply(rent, workspace, plan.plan, "ann", execute=True)
 
 
-@pytest.mark.parametrize("name", ["plan.json", "changes.csv", "dry_run.sql", "execute.sql", "verify.sql", "revert.sql"])
+@pytest.mark.parametrize("name", FILES)
 def test_one_changed_byte_in_any_file_of_the_bundle_refuses_the_apply(
     rent: Database, workspace: Workspace, approved: Plan, name: str
 ) -> None:
