@@ -57,7 +57,7 @@ def test_a_review_holds_what_a_reviewer_needs_and_writes_nothing(
     assert first.interpretation == "deposit or early rent, 2 days before the lease starts"
     assert {item.rule for item in found.contents.findings} == {"by name"}
     assert (found.drifts, found.problems, found.exit_code) == ((), (), 0)
-    assert (found.needed, found.approvals) == (1, ())
+    assert (found.needed, found.voices.counted) == (1, ())
     assert found.command == f"recon approve {plan.plan}"
     assert set(found.contents.scripts) == {"dry_run.sql", "execute.sql", "verify.sql", "revert.sql"}
     assert rows(rent, EVERYTHING) == before
@@ -73,7 +73,7 @@ def test_no_more_than_ten_rows_of_a_pass_are_shown(database: Database, workspace
 
 def test_approvals_that_were_given_are_named(rent: Database, workspace: Workspace, approved: Plan) -> None:
     found = reviewing.collect(rent, workspace, approved.plan)
-    assert [(item.approver, item.method) for item in found.approvals] == [("bob", "recorded")]
+    assert found.voices.said == ("bob (by name)",)
     assert (found.plan.state, found.command, found.exit_code) == ("approved", None, 0)
 
 
@@ -184,7 +184,7 @@ def test_the_command_shows_it_and_answers_by_its_exit_code(rent: Database, works
     document = recon("review", plan.plan, "--json", *where, url=url).json
     assert document["digest"] == plan.digest
     assert [group["pass"] for group in document["groups"]] == ["payprop_invoice_id", "property_and_customer"]
-    assert document["approvals"] == {"needed": 1, "given": []}
+    assert document["approvals"] == {"needed": 1, "given": [], "refused": []}
     assert document["drift"] == {"rows": 0, "first": []}
     assert document["scripts"]["execute.sql"] == (plan.bundle / "execute.sql").read_text()
     execute(rent, "UPDATE historical_transactions SET invoice_id = 1 WHERE id = 1551")
