@@ -139,7 +139,7 @@ MUTATIONS = [
     (REVERT, "CLOCK_TIMESTAMP()", "DBLINK('x', 'y')", "known functions"),
     (REVERT, "CLOCK_TIMESTAMP()", "CURRENT_TIMESTAMP", "known functions"),
     (EXECUTE, '"public"."invoices"', '"invoices"', "full names"),
-    (EXECUTE, "SHA256(", "public.SHA256(", "full names"),
+    (EXECUTE, "HASH_RECORD_EXTENDED(", "public.HASH_RECORD_EXTENDED(", "full names"),
     (EXECUTE, '"public"."invoices"', '"pg_catalog"."pg_authid"', "own tables"),
     (DRY_RUN, '"recon"."ledger_example"', '"recon"."ledger_other"', "own tables"),
     (EXECUTE, 'UPDATE "public"."historical_transactions"', 'UPDATE "public"."invoices"', "target only"),
