@@ -131,6 +131,10 @@ class Contradicted(Refused):
     """Another decision of a person says otherwise."""
 
 
+class OverCap(Refused):
+    """More records would be taken for orphans than the spec allows."""
+
+
 class WrongDatabase(Refused):
     """The plan was made for another database."""
 

@@ -149,11 +149,28 @@ def conflicts(run: Run) -> None:
 
 
 def planned(plan: Plan) -> None:
-    counts = plan.document["passes"]
-    rows = [[name, f"{count:,}"] for name, count in counts.items() if count]
-    table(
-        ["pass", "rows"], rows, f"Plan {plan.plan}: {plan.rows:,} rows of {plan.document['target']['table']}", right="1"
-    )
+    """A plan's rows by action (where it does more than link), by pass, and what it leaves out."""
+    document = plan.document
+    title = f"Plan {plan.plan}: {plan.rows:,} rows of {document['target']['table']}"
+    actions = [
+        [name, f"{count:,}", ", ".join(document["columns"][name])] for name, count in document["actions"].items()
+    ]
+    if list(document["actions"]) != ["link"]:
+        table(["action", "rows", "columns"], actions, title, right="1")
+        title = "By pass"
+    rows = [[name, f"{count:,}"] for name, count in document["passes"].items() if count]
+    if rows:
+        table(["pass", "rows"], rows, title, right="1")
+    if document["left_out"]:
+        left_out = [[why, f"{count:,}"] for why, count in document["left_out"].items()]
+        table(["left out", "records"], left_out, "Left out", right="1")
+    for scope in document.get("orphans", {}).get("scopes", ())[:SHOWN_CHANGES]:
+        name = f" of {scope['scope']}" if scope["scope"] is not None else ""
+        console.print(
+            escape(
+                f"Orphans{name}: {scope['orphans']:,} of {scope['records']:,} records; the cap is {scope['allowed']:,}"
+            )
+        )
     console.print(f"Bundle  {escape(str(plan.bundle))}; review.html there opens in any browser", soft_wrap=True)
     console.print(f"Digest  {plan.digest}")
     console.print(f"Author  {escape(plan.author)}, who cannot approve it; expires {plan.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -207,8 +224,8 @@ def _dry_run(result: Applied) -> None:
     sample = result.sample[:SHOWN_CHANGES]
     if sample:
         console.print()
-        rows = [[row["key"], row["source"], row["pass"], row["interpretation"]] for row in sample]
-        table(["record", "→", "pass", "about"], rows)
+        rows = [[row["key"], row["source"], row["action"], row["pass"], row["interpretation"]] for row in sample]
+        table(["record", "→", "action", "pass", "about"], rows)
         if result.changed > len(sample):
             console.print(f"{len(sample):,} of {result.changed:,} rows. All of them: changes.csv in the bundle")
     if result.query_plan:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from sqlglot import exp
 
 from recon import expressions, tolerances
 from recon.errors import SpecError
@@ -217,9 +219,20 @@ class Pass(Part):
         return self
 
 
-def _one_side(side: expressions.Side, text: str) -> None:
-    _valid(expressions.parse, text, side)
-    if expressions.parse(text, side).sides() - {side}:
+def _no_key(keys: Iterable[str], names: Iterable[str], where: str) -> None:
+    for name in set(keys) & set(names):
+        raise ValueError(f"`{where}` writes {name!r}, which is the target's key: a row would lose its name")
+
+
+def _once(names: list[str], what: str) -> None:
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ValueError(f"the column {doubled[0]!r} of {what} would take two values")
+
+
+def _one_side(side: expressions.Side, text: str, *, allow_now: bool = False) -> None:
+    _valid(expressions.parse, text, side, allow_now=allow_now)
+    if expressions.parse(text, side, allow_now=allow_now).sides() - {side}:
         raise ValueError(
             f"{text!r} stands for the {'target' if side == 't' else 'source'} and may name only its columns"
         )
@@ -267,6 +280,90 @@ class Expectation(Part):
         return right
 
 
+class Missing(Part):
+    """What becomes of source records that the target lacks: they are inserted."""
+
+    insert: dict[ColumnName, str] = Field(
+        default_factory=dict,
+        description="Target columns beside the identity (the `on` columns of the first pass), the link and what is "
+        "compared, target column: source expression. `now()` is the time of the plan.",
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> Missing:
+        for name, text in self.insert.items():
+            _valid(identifier, name)
+            _one_side("s", text, allow_now=True)
+        return self
+
+
+class Also(Part):
+    """Further columns of a changed record, set where a condition holds."""
+
+    when: str = Field(description="A condition over both sides that must be true.")
+    set: dict[ColumnName, str] = Field(
+        min_length=1, description="Target column: expression over both sides. `now()` is the time of the plan."
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> Also:
+        _valid(expressions.parse, self.when, "t")
+        for name, text in self.set.items():
+            _valid(identifier, name)
+            _valid(expressions.parse, text, "s", allow_now=True)
+        return self
+
+
+class Changed(Part):
+    """What becomes of records that differ from their partner."""
+
+    update: Literal["all"] | list[ColumnName] = Field(
+        default_factory=list, description="The columns of `compare` that take the source's value, or all of them."
+    )
+    also: list[Also] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _something(self) -> Changed:
+        if not self.update and not self.also:
+            raise ValueError("`changed` needs `update` or `also`, or it would change nothing")
+        return self
+
+
+class Cap(Part):
+    """How many records may be taken for orphans in one plan; never all of a scope's where it has two or more."""
+
+    share: Share = Field(Decimal("0.05"), description="This share of the records that `when` asks about, or")
+    rows: int = Field(10, ge=0, description="this many, whichever is more; counted for each value of `scope`.")
+
+
+class Orphan(Part):
+    """What becomes of target records that the source does not have."""
+
+    when: str | None = Field(None, description="Only records for which this holds; the others are left alone.")
+    set: dict[ColumnName, str] = Field(
+        min_length=1, description="Target column: expression over the target. `now()` is the time of the plan."
+    )
+    confirm: int = Field(1, ge=1, le=10, description="How often the source is asked again, seconds apart.")
+    cap: Cap = Cap.model_construct(share=Decimal("0.05"), rows=10)
+
+    @model_validator(mode="after")
+    def _readable(self) -> Orphan:
+        if self.when is not None:
+            _one_side("t", self.when)
+        for name, text in self.set.items():
+            _valid(identifier, name)
+            _one_side("t", text, allow_now=True)
+        return self
+
+
+class Backfill(Part):
+    """What is done about records that `compare` found missing, changed or orphaned; nothing, unless it stands here."""
+
+    missing: Missing | None = None
+    changed: Changed | None = None
+    orphan: Orphan | None = None
+
+
 class Reconciliation(Part):
     """A configured pair of record sets with its rules."""
 
@@ -288,7 +385,7 @@ class Reconciliation(Part):
         description="What matched records must agree in, target column: source expression; with a tolerance where "
         "values may differ a little: {source: s.amount, tolerance: 0.01}.",
     )
-    backfill: dict[str, Any] = Field(default_factory=dict)
+    backfill: Backfill = Backfill(missing=None, changed=None, orphan=None)
     follow_ups: list[dict[str, str]] = Field(default_factory=list)
     show: list[str] = Field(default_factory=list, description="What people see of a pair, as expressions.")
     interpret: list[Interpretation] = Field(default_factory=list)
@@ -315,6 +412,7 @@ class Reconciliation(Part):
         for name, comparison in self.compare.items():
             _valid(identifier, name)
             _one_side("s", comparison if isinstance(comparison, str) else comparison.source)
+        self._actions()
         if self.scope is not None:
             _valid(identifier, self.scope)
         if any(rule.name == OVERRIDE for rule in self.passes):
@@ -324,6 +422,58 @@ class Reconciliation(Part):
         if self.source.where is not None:
             _one_side("s", self.source.where)
         return self
+
+    def _actions(self) -> None:
+        """What `backfill` asks for can be done, and no column takes two values."""
+        asked = self.backfill
+        for name in ("missing", "changed", "orphan"):
+            if getattr(asked, name) is not None and not self.compare:
+                raise ValueError(f"`backfill.{name}` needs `compare`: without it no record is found {name}")
+        if asked.changed:
+            for name in self.updates:
+                if name not in self.compare:
+                    raise ValueError(f"`update` names {name!r}, which `compare` has not")
+            _no_key(self.target.keys, self.updates, "update")
+            extra = [name for item in asked.changed.also for name in item.set]
+            _no_key(self.target.keys, extra, "also")
+            link = [self.link.column, *self.link.also] if self.link else []
+            _once([*link, *self.updates, *extra], "a changed record")
+        if asked.missing:
+            if self.identity is None:
+                raise ValueError(
+                    "`missing` needs a first pass whose `on` names plain target columns: they are the identity of "
+                    "what is inserted"
+                )
+            link = [self.link.column, *self.link.also] if self.link else []
+            _once([*self.identity, *link, *asked.missing.insert], "an inserted record")
+            _once([*self.compare, *link, *asked.missing.insert], "an inserted record")
+        if asked.orphan:
+            _no_key(self.target.keys, asked.orphan.set, "set")
+            if not any(rule.on for rule in self.passes):
+                raise ValueError(
+                    "`orphan` needs a pass with `on`: by it a record is looked up before it is taken for one"
+                )
+
+    @property
+    def updates(self) -> list[str]:
+        """The compared columns that a changed record takes from its source."""
+        changed = self.backfill.changed
+        if changed is None:
+            return []
+        return list(self.compare) if changed.update == "all" else list(changed.update)
+
+    @property
+    def identity(self) -> dict[str, expressions.Expression] | None:
+        """The target columns by which the first pass knows a record, with their source expressions; None where it
+        asks for more than plain columns."""
+        found: dict[str, expressions.Expression] = {}
+        if self.scope is not None:
+            found[self.scope] = expressions.parse(quote(self.scope), "s")
+        for left, right in self.passes[0].pairs:
+            if not isinstance(left.tree, exp.Column):
+                return None
+            found[left.tree.name] = right
+        return found if self.passes[0].pairs else None
 
     def canonical(self) -> str:
         """The spec as canonical JSON: the same rules give the same text, however the file is laid out."""

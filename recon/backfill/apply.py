@@ -223,7 +223,6 @@ def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
     """
     try:
         meanwhile.agree(session, plan)
-        meanwhile.sources_free(session, plan)
     except Stale:
         if plan.state == "approved":
             states.move(session, plan.plan, "stale", actor)

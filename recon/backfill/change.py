@@ -1,4 +1,4 @@
-"""What a backfill of one spec changes: table, key, columns, and the staged rows that hold it."""
+"""What a backfill of one spec changes: table, key, and which columns take which values by which action."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import Any
 from sqlglot import exp
 
 from recon import expressions
-from recon.database import tables
 from recon.database.relations import Relation
 from recon.expressions import Expression, Side
-from recon.matching import pairs
-from recon.matching import pool as pools
 from recon.matching.bound import Bound, key_names
-from recon.names import column, identifier
+from recon.names import column
+from recon.spec import Comparison
+
+# What is done with a record: it takes its link (and what goes with it), takes the source's values, is made, or is set
+# to what the spec says of orphans.
+LINK, UPDATE, INSERT, SET = "link", "update", "insert", "set"
+ACTIONS = (LINK, UPDATE, INSERT, SET)
+NOW = "recon_now"  # the temporary table of what the rules decide when the plan is made
+PLACE = "place"  # a staged row's number, 1, 2, 3 …: rows of the table in key order, then inserts; batches count by it
+ACTION = "action"
+ROW_DIGEST = "row_digest"  # sha256 of an inserted row as it was stored: a revert deletes no other
+SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
 
 
 @dataclass(frozen=True)
@@ -26,45 +34,47 @@ class Shape:
     """
 
     keys: tuple[str, ...]
-    source_key: str
+    source_keys: tuple[str, ...]
     columns: tuple[str, ...]
+    inserts: bool = False  # whether any row is inserted
 
     @classmethod
     def of_document(cls, document: dict[str, Any]) -> Shape:
         target = document["target"]
-        return cls(tuple(target["key"]), document["source_key"], tuple(target["columns"]))
+        return cls(
+            tuple(target["key"]), tuple(document["source_key"]), tuple(target["columns"]), INSERT in document["actions"]
+        )
 
     @property
     def key_names(self) -> list[str]:
         return key_names("target_key", len(self.keys))
 
     @property
-    def numbers(self) -> range:
-        return range(1, len(self.columns) + 1)
+    def source_key_names(self) -> list[str]:
+        return key_names("source_key", len(self.source_keys))
 
     @property
     def images(self) -> list[str]:
-        return [f"{side}_{number}" for number in self.numbers for side in ("before", "after")]
+        return [f"{side}_{number}" for number in range(1, len(self.columns) + 1) for side in ("before", "after")]
 
     @property
     def ledger_columns(self) -> list[str]:
         """The columns that a batch writes to the ledger."""
-        return [PLACE, *self.key_names, *self.images]
+        return [PLACE, ACTION, *self.key_names, *self.images, *([ROW_DIGEST] if self.inserts else [])]
 
     @property
     def staged_columns(self) -> list[str]:
         """The columns of the staged table that are written to changes.csv, in its order."""
-        return [*self.key_names, "source_key", *self.images, *_SAID]
+        return [ACTION, *self.key_names, *self.source_key_names, *self.images, *SAID]
 
     @property
     def csv_heading(self) -> list[str]:
         """The heading of changes.csv, where people read the table's own column names."""
         images = [f"{name} {side}" for name in self.columns for side in ("before", "after")]
-        return [*(f"target {key}" for key in self.keys), f"source {self.source_key}", *images, *_SAID]
+        keys = [*(f"target {key}" for key in self.keys), *(f"source {key}" for key in self.source_keys)]
+        return [ACTION, *keys, *images, *SAID]
 
 
-NOW = "recon_now"  # the temporary table of what the rules decide when the plan is made
-PLACE = "place"  # a staged row's number, 1, 2, 3 … in the order of the keys: what batches count by
 # Types that PostgreSQL hashes as they are; values of others are hashed as text.
 _HASHED = frozenset(
     """
@@ -72,41 +82,89 @@ _HASHED = frozenset(
     varchar
     """.split()
 )
-_SAID = ("pass", "confidence", "interpretation", "target_digest", "source_digest")
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one column takes."""
+
+    column: str
+    tree: exp.Expr  # over t and s
+    when: exp.Expr | None = None  # where it takes it and does not stay as it is; None: in every row
+    as_text: bool = False  # the rules compare the two as text
 
 
 @dataclass(frozen=True)
 class Change:
-    """The link of a spec as a change of rows: which columns of which table take which values."""
+    """The actions of a spec as changes of rows: which columns of which table take which values."""
 
     bound: Bound
     table: Relation  # what is written: the target, or what its query `writes`
-    columns: tuple[str, ...]
-    values: tuple[exp.Expr, ...]
+    pairs: tuple[Value, ...] = ()  # of a record and its partner: link and update
+    sets: tuple[Value, ...] = ()  # of an orphan
+    inserts: tuple[Value, ...] = ()  # of a record that is made
+    identity: tuple[str, ...] = ()  # those inserted columns by which the first pass knows it
 
     @property
     def keys(self) -> list[str]:
         return self.bound.spec.target.keys
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that some action writes, each once."""
+        return tuple(dict.fromkeys(value.column for value in (*self.pairs, *self.sets, *self.inserts)))
+
+    def number(self, name: str) -> int:
+        """The number of a written column: its images are before_N and after_N."""
+        return self.columns.index(name) + 1
+
+    @property
     def shape(self) -> Shape:
-        return Shape(tuple(self.keys), self.bound.spec.source.keys[0], self.columns)
+        source = self.bound.spec.source.keys
+        return Shape(tuple(self.keys), tuple(source), self.columns, bool(self.inserts))
 
     @property
     def key_names(self) -> list[str]:
         return self.shape.key_names
 
     @property
-    def numbers(self) -> range:
-        return self.shape.numbers
-
-    @property
     def from_query(self) -> bool:
         """Whether the records come from a query, which then is joined beside the table it writes."""
         return self.bound.target.oid is None
 
-    def digest(self, side: Side) -> exp.Expr:
-        """A 64-bit hash of the columns that the rules read of one side, so that a later change of them shows.
+    @property
+    def links(self) -> bool:
+        return self.bound.spec.link is not None
+
+    @property
+    def one_holder(self) -> bool:
+        """Whether a source goes to one target only, so that no second row may come to hold it."""
+        return self.links and bool(self.pairs or self.inserts) and self.bound.spec.cardinality == "one_to_one"
+
+    @property
+    def only_links(self) -> bool:
+        """Whether the plan writes links and nothing else; then every row writes every column."""
+        asked = self.bound.spec.backfill
+        return self.links and asked.missing is None and asked.changed is None and asked.orphan is None
+
+    def written(self, action: str) -> list[str]:
+        """The columns that an action may write."""
+        spec = self.bound.spec
+        linked = {spec.link.column, *spec.link.also} if spec.link else set[str]()
+        values = {LINK: self.pairs, UPDATE: self.pairs, SET: self.sets, INSERT: self.inserts}[action]
+        return [value.column for value in values if action != UPDATE or value.column not in linked]
+
+    def source_digest(self) -> exp.Expr:
+        """A hash of the columns that the rules read of the source, so that a later change of them shows."""
+        return self._digest("s", self.read_columns("s"))
+
+    def target_digest(self, written: Sequence[Value]) -> exp.Expr:
+        """The same of the target, without the columns that an action writes: these have their before image."""
+        without = {value.column for value in written}
+        return self._digest("t", [name for name in self.read_columns("t") if name not in without])
+
+    def _digest(self, side: Side, names: Sequence[str]) -> exp.Expr:
+        """A 64-bit hash.
 
         It need not resist people who look for two rows of one hash: whatever they change, what is written is what was
         signed. Of two rows that differ by chance, one pair in 2**64 has the same.
@@ -115,111 +173,136 @@ class Change:
             column(side, name)
             if self.bound.relation[side].columns[name] in _HASHED
             else exp.cast(column(side, name), "text")
-            for name in self.read_columns(side)
+            for name in names
         ]
         row = exp.Anonymous(this="row", expressions=hashed)
         return exp.Anonymous(this="hash_record_extended", expressions=[row, exp.Literal.number(0)])
 
     def read_columns(self, side: Side) -> list[str]:
-        """The columns of one side that decide about a pair and its values, sorted."""
+        """The columns of one side that decide about a record and its values, sorted."""
         bound, spec = self.bound, self.bound.spec
         texts: list[Expression] = []
         for rule in spec.passes:
             texts += [expression for pair in rule.pairs for expression in pair]
+            texts += [expressions.parse(item.target, "t") for item in rule.windows]
+            texts += [expressions.parse(item.source, "s") for item in rule.windows]
             texts += [expressions.parse(rule.when, "t")] if rule.when else []
             texts += [item.expression for item in rule.preferences if item.expression]
         texts += [expressions.parse(text, "s") for text in (spec.link.also.values() if spec.link else ())]
         texts += [expressions.parse(spec.target.where, "t")] if spec.target.where else []
         texts += [expressions.parse(spec.source.where, "s")] if spec.source.where else []
-        keys = spec.target.keys if side == "t" else spec.source.keys
-        written = set(self.columns) if side == "t" else set[str]()
-        return sorted((set(bound.columns(texts, side)) | set(keys)) - written)
+        texts += [expressions.parse(item.rule, "s") for item in spec.valid]
+        texts += _of_backfill(bound)
+        names = set(bound.columns(texts, side))
+        names |= set(spec.target.keys if side == "t" else spec.source.keys)
+        names |= {spec.scope} if spec.scope else set()
+        names |= set(spec.compare) if side == "t" else set()
+        return sorted(names)
+
+
+def _of_backfill(bound: Bound) -> list[Expression]:
+    """The expressions of `compare` and `backfill`."""
+    spec = bound.spec
+    texts = [expressions.parse(_source_of(item), "s") for item in spec.compare.values()]
+    asked = spec.backfill
+    if asked.missing:
+        texts += [expressions.parse(text, "s", allow_now=True) for text in asked.missing.insert.values()]
+    for item in asked.changed.also if asked.changed else ():
+        texts.append(expressions.parse(item.when, "t"))
+        texts += [expressions.parse(text, "s", allow_now=True) for text in item.set.values()]
+    if asked.orphan:
+        texts += [expressions.parse(asked.orphan.when, "t")] if asked.orphan.when else []
+        texts += [expressions.parse(text, "t", allow_now=True) for text in asked.orphan.set.values()]
+    return texts
+
+
+def _source_of(compared: str | Comparison) -> str:
+    return compared if isinstance(compared, str) else compared.source
+
+
+def sha256(row: exp.Expr) -> exp.Expr:
+    """sha256 of a row as text."""
+    encoded = exp.Anonymous(this="convert_to", expressions=[exp.cast(row, "text"), exp.Literal.string("UTF8")])
+    return exp.Anonymous(this="sha256", expressions=[encoded])
 
 
 def of(bound: Bound, table: Relation) -> Change:
-    """The change that a spec's link makes. Raises SchemaMismatch where the written table lacks a column."""
-    link = bound.spec.link
-    assert link is not None
-    for name in (*bound.spec.target.keys, link.column, *link.also):
+    """The changes that a spec asks for. Raises SchemaMismatch where the written table lacks a column."""
+    identity = _identity(bound)
+    made = Change(
+        bound, table, _pairs(bound), _sets(bound), _inserts(bound, identity), tuple(item.column for item in identity)
+    )
+    for name in (*bound.spec.target.keys, *made.columns):
         expressions.resolve_name(name, table.columns, table.label)
-    values = [
-        column("s", bound.spec.source.keys[0]),
-        *(bound.resolve(expressions.parse(text, "s")) for text in link.also.values()),
-    ]
-    return Change(bound, table, (link.column, *link.also), tuple(values))
+    return made
 
 
-def staged_rows(change: Change, run: str, passes: Sequence[str]) -> exp.Select:
-    """The rows of a plan: each matched pair of the run's passes, frozen with its before image and digests.
+def _pairs(bound: Bound) -> tuple[Value, ...]:
+    """What a record takes from its partner."""
+    spec, changed = bound.spec, bound.spec.backfill.changed
+    values: list[Value] = []
+    if spec.link:
+        assert bound.link is not None
+        # Where a spec also updates, records are looked at that hold their link already.
+        free = exp.Is(this=bound.link, expression=exp.Null()) if changed else None
+        values.append(Value(spec.link.column, bound.source_keys[0], free))
+        for name, text in spec.link.also.items():
+            values.append(Value(name, bound.resolve(expressions.parse(text, "s")), free and free.copy()))
+    for item in bound.compared:
+        if item.name in spec.updates:
+            values.append(Value(item.name, _compared(bound, item.name), item.differs()))
+    is_changed = exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("changed"))
+    for item in changed.also if changed else ():
+        when = exp.and_(is_changed.copy(), exp.paren(bound.resolve(expressions.parse(item.when, "t"))))
+        for name, text in item.set.items():
+            values.append(Value(name, bound.resolve(expressions.parse(text, "s", allow_now=True)), when.copy()))
+    return tuple(values)
 
-    A pair is staged only if the same rules still decide the same now (in the temporary table `recon_now`): the run may
-    be older than the data. `exact`
-    says whether the columns can hold the values as they are; the caller refuses the plan where one cannot.
-    """
-    bound = change.bound
-    decided = tables.own("decisions", run)
-    source = bound.spec.source.keys[0]
-    before = [exp.alias_(column("t", name), f"before_{n}", quoted=True) for n, name in enumerate(change.columns, 1)]
-    after = [
-        # The declared type of the column, so that what is staged is what will be stored, to the digit.
-        exp.alias_(exp.cast(value.copy(), change.table.type_of(name)), f"after_{n}", quoted=True)
-        for n, (name, value) in enumerate(zip(change.columns, change.values, strict=True), 1)
-    ]
-    own = [
-        exp.EQ(this=column("t", key), expression=column("d", name))
-        for key, name in zip(change.keys, change.key_names, strict=True)
-    ]
-    exact = [
-        exp.NullSafeEQ(this=exp.cast(value.copy(), change.table.type_of(name)), expression=value.copy())
-        for name, value in zip(change.columns, change.values, strict=True)
-        if not (isinstance(value, exp.Column) and _same_type(change, name, value))
-    ]
-    now = pools.temporary(NOW, "now")
-    same = [
-        exp.EQ(this=column("now", name), expression=column("d", name))
-        for name in (*change.key_names, "source_key", "outcome", "pass")
-    ]
-    return (
-        exp.Select(
-            expressions=[
-                exp.alias_(_numbered([column("d", name) for name in change.key_names]), PLACE, quoted=True),
-                *[column("d", name) for name in change.key_names],
-                exp.alias_(column("s", source), "source_key", quoted=True),
-                *before,
-                *after,
-                column("d", "pass"),
-                column("d", "confidence"),
-                exp.alias_(pairs.interpretation(bound), "interpretation", quoted=True),
-                exp.alias_(change.digest("t"), "target_digest", quoted=True),
-                exp.alias_(change.digest("s"), "source_digest", quoted=True),
-                exp.alias_(exp.and_(*exact) if exact else exp.true(), "exact", quoted=True),
-            ]
-        )
-        .from_(exp.Table(this=decided.this, db=decided.args["db"], alias=exp.TableAlias(this=identifier("d"))))
-        .join(bound.target.aliased("t"), on=exp.and_(*own))
-        .join(bound.source.aliased("s"), on=exp.EQ(this=column("s", source), expression=column("d", "source_key")))
-        .join(now, on=exp.and_(*same))
-        .where(
-            *chosen("d", passes),
-            *([bound.target_where.copy()] if bound.target_where is not None else []),
-            *([bound.source_where.copy()] if bound.source_where is not None else []),
-        )
+
+def _compared(bound: Bound, name: str) -> exp.Expr:
+    """The source's value of a compared column as it stands: comparing may have cast it."""
+    return bound.resolve(expressions.parse(_source_of(bound.spec.compare[name]), "s"))
+
+
+def _sets(bound: Bound) -> tuple[Value, ...]:
+    orphan = bound.spec.backfill.orphan
+    return tuple(
+        Value(name, bound.resolve(expressions.parse(text, "t", allow_now=True)))
+        for name, text in (orphan.set.items() if orphan else ())
     )
 
 
-def _numbered(keys: Sequence[exp.Expr]) -> exp.Expr:
-    order = exp.Order(expressions=[exp.Ordered(this=key, nulls_first=False) for key in keys])
-    return exp.Window(this=exp.Anonymous(this="row_number", expressions=[]), order=order)
+def _identity(bound: Bound) -> list[Value]:
+    """The columns that make an inserted record the source's: what the first pass compares, and the scope."""
+    spec = bound.spec
+    if spec.backfill.missing is None:
+        return []
+    rule = spec.passes[0]
+    values = {
+        bound.resolve(left).name: Value(
+            bound.resolve(left).name, bound.resolve(right), as_text=rule.compare_as == "text"
+        )
+        for left, right in rule.pairs
+    }
+    if spec.scope is not None and spec.scope not in values:
+        values = {spec.scope: Value(spec.scope, column("s", spec.scope)), **values}
+    return list(values.values())
 
 
-def chosen(alias: str, passes: Sequence[str]) -> list[exp.Expr]:
-    """The decisions that a plan takes: what some passes matched."""
-    return [
-        exp.EQ(this=column(alias, "outcome"), expression=exp.Literal.string("matched")),
-        exp.In(this=column(alias, "pass"), expressions=[exp.Literal.string(name) for name in passes]),
+def _inserts(bound: Bound, identity: Sequence[Value]) -> tuple[Value, ...]:
+    spec, missing = bound.spec, bound.spec.backfill.missing
+    if missing is None:
+        return ()
+    values = list(identity)
+    if spec.link:
+        values.append(Value(spec.link.column, bound.source_keys[0]))
+        values += [Value(name, bound.resolve(expressions.parse(text, "s"))) for name, text in spec.link.also.items()]
+    values += [Value(name, _compared(bound, name)) for name in spec.compare]
+    values += [
+        Value(name, bound.resolve(expressions.parse(text, "s", allow_now=True)))
+        for name, text in missing.insert.items()
     ]
-
-
-def _same_type(change: Change, name: str, value: exp.Column) -> bool:
-    relation = change.bound.relation["t" if value.table == "t" else "s"]
-    return relation.sql_types.get(value.name) == change.table.sql_types[name]
+    once: dict[str, Value] = {}
+    for value in values:
+        once.setdefault(value.column, value)
+    return tuple(once.values())

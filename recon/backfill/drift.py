@@ -32,18 +32,25 @@ def listed(session: Session, bundle: Bundle, plan: Plan) -> list[dict[str, Any]]
     )
     return [
         {
-            "key": shown([row[name] for name in shape.key_names]),
-            "source": row.get("source_key"),
+            # A record to be inserted has no key yet; it is known by its source's.
+            "key": shown(
+                keys if (keys := [row[name] for name in shape.key_names])[0] is not None else _source(row, shape)
+            ),
+            "source": shown(_source(row, shape)) if row[shape.source_key_names[0]] is not None else None,
             "status": row["status"],
             "columns": {
                 name: {"before": row[f"before_{n}"], "now": row[f"now_{n}"]}
-                for n, name in zip(shape.numbers, shape.columns, strict=True)
+                for n, name in enumerate(shape.columns, 1)
                 if row["status"] == "target changed" and row[f"before_{n}"] != row[f"now_{n}"]
             },
             "count": row["found"],
         }
         for row in found
     ]
+
+
+def _source(row: dict[str, Any], shape: Shape) -> list[Any]:
+    return [row[name] for name in shape.source_key_names]
 
 
 def count(drifts: Sequence[dict[str, Any]]) -> int:

@@ -1,7 +1,6 @@
-"""What came between since a plan was made: decisions of people, and other targets that took its sources.
+"""What came between since a plan was made: decisions of people.
 
-A planned row that a standing decision contradicts is never written, nor a link to a source that another target holds
-where each goes to one target only.
+A planned row that a standing decision contradicts is never written.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SHOWN_ROWS = 5  # of those that are contradicted, in an error
 # names of the plan's own table.
 _CONTRADICTED = """
     WITH planned AS (
-        SELECT {columns}, ARRAY[{texts}] AS target_key_text, ARRAY[source_key::text] AS source_key_text, pass FROM {staged}
+        SELECT {columns}, ARRAY[{texts}] AS target_key_text, ARRAY[{sources}] AS source_key_text, pass FROM {staged}
     ),
     standing AS (SELECT * FROM recon.overrides WHERE reconciliation = $1 AND undone_at IS NULL),
     found AS (
@@ -52,12 +51,14 @@ def agree(session: Session, plan: Plan) -> None:
     Raises:
         Stale: names the first rows, and what was decided.
     """
-    names = Shape.of_document(plan.document).key_names
+    shape = Shape.of_document(plan.document)
+    names = shape.key_names
     rows = session.rows(
         _CONTRADICTED.format(
             columns=", ".join(quote(name) for name in names),
             planned=", ".join(f"planned.{quote(name)}" for name in names),
             texts=", ".join(f"{quote(name)}::text" for name in names),
+            sources=", ".join(f"{quote(name)}::text" for name in shape.source_key_names),
             staged=tables.own("staged", plan.plan).sql(DIALECT),
         ),
         plan.reconciliation,
@@ -73,43 +74,5 @@ def agree(session: Session, plan: Plan) -> None:
     raise Stale(
         f"People decided otherwise about {count} of {plan.rows} rows since plan {plan.plan} was made.",
         why=f"{listed}{more}.",
-        todo=f"Run `recon match {plan.reconciliation}` and `recon plan {plan.reconciliation}` again.",
-    )
-
-
-# Names of the plan's own table and of the written one are filled in.
-_HELD = """
-    SELECT count(*) OVER (), {planned} FROM {staged} AS planned
-    JOIN {table} AS holder ON holder.{link}::text COLLATE "C" = planned.source_key::text COLLATE "C"
-    WHERE ROW({held}) IS DISTINCT FROM ROW({planned}) ORDER BY {planned} LIMIT $1::int
-"""
-
-
-def sources_free(session: Session, plan: Plan) -> None:
-    """Refuse a one_to_one plan where another target holds a planned source meanwhile.
-
-    Raises:
-        Stale: names the first rows.
-    """
-    if plan.document.get("cardinality") != "one_to_one":
-        return
-    target = plan.document["target"]
-    names = Shape.of_document(plan.document).key_names
-    rows = session.rows(
-        _HELD.format(
-            planned=", ".join(f"planned.{quote(name)}" for name in names),
-            held=", ".join(f"holder.{quote(name)}" for name in target["key"]),
-            staged=tables.own("staged", plan.plan).sql(DIALECT),
-            table=f"{quote(target['schema'])}.{quote(target['table'])}",
-            link=quote(target["columns"][0]),
-        ),
-        SHOWN_ROWS,
-    )
-    if not rows:
-        return
-    listed = ", ".join(executor.shown(row[1:]) for row in rows)
-    raise Stale(
-        f"Of {rows[0][0]} of {plan.rows} rows of plan {plan.plan} another target holds the source meanwhile.",
-        why=f"Each source goes to one target only. The rows: {listed}{' …' if rows[0][0] > len(rows) else ''}.",
         todo=f"Run `recon match {plan.reconciliation}` and `recon plan {plan.reconciliation}` again.",
     )

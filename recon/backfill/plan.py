@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlglot import exp
 
 import recon
 from recon.backfill import bundle, change, contents, lint, review_page, scripts, states
+from recon.backfill.absences import Records
 from recon.backfill.change import Change
+from recon.backfill.limits import LIMITS
+from recon.backfill.staging import Draft, Staged, stage
 from recon.database import relations, roles, tables
 from recon.database.connect import Database, Session
-from recon.errors import NotFound, SchemaMismatch, SpecError, Stale, UsageError, did_you_mean
+from recon.errors import NotFound, SchemaMismatch, SpecError, UsageError, did_you_mean
 from recon.matching import precision
 from recon.matching import run as runs
 from recon.matching.bind import bind
-from recon.matching.decide import decide
-from recon.matching.pool import Filter, creating, temporary
 from recon.matching.run import Run
-from recon.names import DIALECT, identifier, quote
+from recon.names import DIALECT
 from recon.spec import OVERRIDE, Reconciliation
 from recon.workspace import Workspace
 
@@ -71,15 +71,28 @@ def make(
     run: str | None = None,
     passes: Sequence[str] = (),
     allow_limited: bool = False,
+    over_cap: bool = False,
 ) -> Plan | None:
-    """Freeze the matched records of a run (the latest, unless named) as a plan.
+    """Freeze what a run (the latest, unless named) would change as a plan.
+
+    Args:
+        database: where the records are.
+        workspace: where the bundle goes.
+        spec: the reconciliation.
+        actor: who plans.
+        run: a run's id.
+        passes: plan what these matched, and nothing else.
+        allow_limited: take a run that looked at a part only.
+        over_cap: take more orphans than the spec's cap, though never all of a scope.
 
     Returns:
-        The plan, or None where the run matched nothing: there is nothing to sign.
+        The plan, or None where nothing would change: there is nothing to sign.
 
     Raises:
         UsageError: the run was limited, or the rules changed since.
         NotFound: there is no run, or no such pass.
+        OverCap: more orphans than the spec allows.
+        Stale: decisions of the run no longer hold.
     """
     decided = runs.load(database, spec.name, run)
     chosen = _chosen_passes(spec, passes)
@@ -92,9 +105,11 @@ def make(
             # One writer at a time makes plans of one reconciliation, so that one of them is the newest.
             session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, spec.name)
             made = _change(session, spec)
-            rows = _stage(session, made, plan, decided.run, chosen, Filter.from_dict(decided.limited))
+            draft = Draft(made, plan, decided, chosen, whole=not passes, over_cap=over_cap)
+            found = stage(session, draft, Records(database, made.bound))
+            rows = sum(found.actions.values())
             if rows:
-                _keep(session, database, workspace, made, plan, decided, actor, rows, chosen)
+                _keep(session, database, workspace, draft, found, actor)
             else:
                 session.rollback()
     except BaseException:
@@ -115,13 +130,12 @@ def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
 
 
 def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
-    if spec.link is None:
-        raise SpecError(f"{spec.name} has no link.", why="There is nothing that a backfill could write.")
-    if spec.compare or spec.backfill:
+    asked = spec.backfill
+    if spec.link is None and not (asked.missing or asked.changed or asked.orphan):
         raise SpecError(
-            f"{spec.name} compares records.",
-            why="This version plans links; it does not yet plan inserts and updates of compared columns.",
-            todo="Read the differences with `recon decisions`.",
+            f"{spec.name} has neither a link nor a `backfill`.",
+            why="There is nothing that a plan could write.",
+            todo="Say under `backfill` what is done about missing, changed and orphaned records.",
         )
     if decided.limited and not allow_limited:
         said = ", ".join(f"{name} {value}" for name, value in decided.limited.items())
@@ -155,71 +169,34 @@ def _change(session: Session, spec: Reconciliation) -> Change:
     if fixed:
         raise SchemaMismatch(
             f"{written} computes {', '.join(fixed)} itself.", why="Nobody can write a generated column.",
-            todo="Link another column.",
+            todo="Name another column.",
         )  # fmt: skip
+    if made.inserts:
+        _insertable(session, made, written)
     return made
 
 
-def _stage(session: Session, made: Change, plan: str, run: str, passes: Sequence[str], limited: Filter) -> int:
-    staged, ledger = tables.own("staged", plan), tables.own("ledger", plan)
-    decide(session, made.bound, temporary(change.NOW), limited, explained=False)
-    session.execute(creating(staged, change.staged_rows(made, run, passes)))
-    keys = ", ".join(quote(name) for name in made.key_names)
-    _all_staged(session, made, plan, run, passes)
-    session.execute(
-        f"ALTER TABLE {staged.sql(DIALECT)} DROP COLUMN exact, ADD PRIMARY KEY ({quote(change.PLACE)}), ADD UNIQUE ({keys})"
-    )
-    session.execute(f"ANALYZE {staged.sql(DIALECT)}")
-    images = ", ".join(quote(name) for name in made.shape.ledger_columns)
-    session.execute(
-        f"CREATE TABLE {ledger.sql(DIALECT)} AS SELECT {images} FROM {staged.sql(DIALECT)} LIMIT 0"  # noqa: S608 (quoted)
-    )
-    session.execute(
-        f"ALTER TABLE {ledger.sql(DIALECT)} ADD PRIMARY KEY ({quote(change.PLACE)}),"
-        ' ADD COLUMN "written_at" timestamptz NOT NULL DEFAULT clock_timestamp(), ADD COLUMN "reverted_at" timestamptz'
-    )
-    return session.value(f"SELECT count(*) FROM {staged.sql(DIALECT)}")  # noqa: S608 (our own table)
-
-
-def _all_staged(session: Session, made: Change, plan: str, run: str, passes: Sequence[str]) -> None:
-    """Refuse a plan of decisions that no longer hold, or of values that the columns would change."""
-    staged, decided = tables.own("staged", plan), tables.own("decisions", run)
-    planned = session.value(exp.select("count(*)").from_(staged).sql(DIALECT))
-    alias = exp.TableAlias(this=identifier("d"))
-    decisions = exp.Table(this=decided.this, db=decided.args["db"], alias=alias)
-    count = exp.select("count(*)").from_(decisions).where(*change.chosen("d", passes))
-    matched = session.value(count.sql(DIALECT))
-    if planned != matched:
-        raise Stale(
-            f"{matched - planned:,} of {matched:,} decisions of run {run} no longer hold.",
-            why="Their records were changed or linked since, or other candidates came.",
-            todo=f"Run `recon match {made.bound.spec.name}` again.",
-        )
-    keys = ", ".join(quote(name) for name in made.key_names)
-    cut = session.rows(f"SELECT {keys} FROM {staged.sql(DIALECT)} WHERE exact IS NOT TRUE LIMIT 1")  # noqa: S608 (own)
-    if cut:
+def _insertable(session: Session, made: Change, written: str) -> None:
+    """Refuse a table into which the rows that the spec describes cannot go, or could go twice."""
+    if not relations.is_unique(session, made.table, made.identity):
         raise SchemaMismatch(
-            f"The value for record {', '.join(map(str, cut[0]))} does not fit its column.",
-            why=f"One of {', '.join(made.columns)} would hold another value than the source has.",
-            todo="Widen the column, or say in the spec what it shall hold.",
+            f"{written} has no unique index on {', '.join(made.identity)}.",
+            why="By these an inserted record is known; without it somebody else may insert the same at the same time.",
+            todo="Create a unique index on these columns.",
+        )
+    needed = relations.needed(session, made.table, [value.column for value in made.inserts])
+    if needed:
+        raise SchemaMismatch(
+            f"A new record of {written} needs {', '.join(needed)}.",
+            why="These columns have no default and may not be NULL.",
+            todo="Say under `backfill.missing.insert` what they take.",
         )
 
 
-def _keep(
-    session: Session,
-    database: Database,
-    workspace: Workspace,
-    made: Change,
-    plan: str,
-    decided: Run,
-    actor: str,
-    rows: int,
-    passes: Sequence[str],
-) -> None:
+def _keep(session: Session, database: Database, workspace: Workspace, draft: Draft, found: Staged, actor: str) -> None:
     """Write the bundle and the plan; the database row comes last, so that a plan is always whole."""
-    from recon.backfill.executor import LIMITS  # here, because it reads plans itself
-
-    folder = workspace.backfills / plan
+    made, plan = found.change, draft.plan
+    folder, rows = workspace.backfills / plan, sum(found.actions.values())
     files = {bundle.CHANGES: bundle.write_changes(session, made.shape, plan, folder / bundle.CHANGES)}
     texts = scripts.all_scripts(made, plan)
     for name, text in texts.items():
@@ -228,18 +205,20 @@ def _keep(
     created = datetime.now(UTC).replace(microsecond=0)
     expires = created + timedelta(days=workspace.policy.plan.expires_days)
     counts = session.rows(
-        f'SELECT "pass", count(*) FROM {tables.own("staged", plan).sql(DIALECT)} GROUP BY 1'  # noqa: S608 (our own)
+        f'SELECT "pass", count(*) FROM {draft.staged.sql(DIALECT)} GROUP BY 1'  # noqa: S608 (our own)
     )
     document = {
         "format": FORMAT,
         "plan": plan,
         "reconciliation": made.bound.spec.name,
         "spec_digest": made.bound.spec.digest,
-        "run": decided.run,
-        "run_limited": decided.limited,
+        "run": draft.decided.run,
+        "run_limited": draft.decided.limited,
         "cardinality": made.bound.spec.cardinality,
-        "passes": {name: dict(counts).get(name, 0) for name in passes},
-        "actions": {"link": rows},
+        "passes": {name: dict(counts).get(name, 0) for name in draft.passes},
+        "actions": found.actions,
+        "columns": {action: made.written(action) for action in found.actions},
+        "left_out": found.left_out,
         "rows": rows,
         "tolerance_rows": workspace.policy.plan.tolerance_rows,
         "target": {
@@ -248,7 +227,7 @@ def _keep(
             "key": made.keys,
             "columns": list(made.columns),
         },
-        "source_key": made.shape.source_key,
+        "source_key": made.bound.spec.source.keys,
         "schema_fingerprint": relations.fingerprint(session, made.table),
         "database": relations.identity(session),
         "environment": workspace.settings.environment or database.environment,
@@ -260,6 +239,10 @@ def _keep(
         "tool": f"recon {recon.__version__}",
         "files": files,
     }
+    if found.orphans:
+        document["orphans"] = found.orphans
+        if draft.over_cap:
+            document["over_cap"] = True
     lint.refuse(document, texts)  # a refusal here is a fault of ours, and better found now
     known = precision.measured(database, made.bound.spec.name, made.bound.spec.digest)
     page = review_page.page(contents.of(session, document, texts, known))
@@ -271,8 +254,9 @@ def _keep(
     states.create(
         session,
         {
-            "plan": plan, "reconciliation": made.bound.spec.name, "run": decided.run, "digest": bundle.digest(text),
-            "document": text, "author": actor, "row_count": rows, "created_at": created, "expires_at": expires,
+            "plan": plan, "reconciliation": made.bound.spec.name, "run": draft.decided.run,
+            "digest": bundle.digest(text), "document": text, "author": actor, "row_count": rows,
+            "created_at": created, "expires_at": expires,
         },
         actor,
     )  # fmt: skip

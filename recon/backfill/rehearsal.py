@@ -45,7 +45,6 @@ def rehearse(database: Database, plan: Plan) -> Applied:
         statement = bundle.scripts["execute.sql"]
         executor.unchanged_schema(session, plan)
         meanwhile.agree(session, plan)
-        meanwhile.sources_free(session, plan)
         drifts = drift.listed(session, bundle, plan)
         shown = _sample(session, plan)
         done = session.value("SELECT coalesce(sum(changed), 0)::int8 FROM recon.batches WHERE plan = $1", plan.plan)
@@ -121,13 +120,21 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _sample(session: Session, plan: Plan) -> tuple[dict[str, Any], ...]:
     """The first rows of a plan as people read them."""
-    keys = [quote(name) for name in Shape.of_document(plan.document).key_names]
+    shape = Shape.of_document(plan.document)
+    names = ", ".join(quote(name) for name in (*shape.key_names, *shape.source_key_names))
     rows = session.rows(
-        f"SELECT {', '.join(keys)}, source_key, pass, interpretation FROM {tables.own('staged', plan.plan).sql(DIALECT)}"  # noqa: S608 (own)
+        f"SELECT {names}, action, pass, interpretation FROM {tables.own('staged', plan.plan).sql(DIALECT)}"  # noqa: S608 (own)
         " ORDER BY place LIMIT $1::int",
         SHOWN_ROWS,
     )
+    keys = len(shape.keys)
     return tuple(
-        {"key": executor.shown(row[:-3]), "source": str(row[-3]), "pass": row[-2], "interpretation": row[-1]}
+        {
+            "key": "" if row[0] is None else executor.shown(row[:keys]),
+            "source": "" if row[keys] is None else executor.shown(row[keys:-3]),
+            "action": row[-3],
+            "pass": row[-2],
+            "interpretation": row[-1],
+        }
         for row in rows
     )

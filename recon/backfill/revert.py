@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import batches, executor, scripts, seams, sign_off, states, work
+from recon.backfill import batches, executor, proofs, seams, sign_off, states, work
 from recon.backfill import plan as plans
 from recon.backfill.batches import Batch
 from recon.backfill.change import Shape
@@ -150,7 +150,7 @@ def _foreseen(session: Session, plan: Plan, statement: str) -> tuple[int, list[s
     rows = session.rows(
         f"SELECT count(*) OVER (), {', '.join(map(quote, names))} FROM ({statement}) AS wrong"  # noqa: S608 (signed)
         " WHERE problem = ANY ($1) LIMIT $2::int",
-        list(scripts.NOT_OURS_NOW),
+        list(proofs.NOT_OURS_NOW),
         SHOWN_CONFLICTS,
     )
     return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]

@@ -154,7 +154,7 @@ def _now(
     session: Session, plan: Plan, whole: Bundle | None, problems: list[ReconError]
 ) -> tuple[dict[str, Any], ...] | None:
     """What came between: an altered table, decisions of people, taken sources, rows that drifted."""
-    for ask in (executor.unchanged_schema, meanwhile.agree, meanwhile.sources_free):
+    for ask in (executor.unchanged_schema, meanwhile.agree):
         try:
             with session.driver.transaction():
                 ask(session, plan)

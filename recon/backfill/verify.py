@@ -7,6 +7,7 @@ from typing import Any
 
 from recon.backfill import plan as plans
 from recon.backfill import sign_off, states
+from recon.backfill.change import Shape
 from recon.backfill.executor import shown
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
@@ -40,7 +41,8 @@ def verify(database: Database, workspace: Workspace, plan: str) -> Verification:
     """
     found = plans.load(database, workspace, plan)
     _verifiable(found)
-    keys = len(found.document["target"]["key"])
+    shape = Shape.of_document(found.document)
+    keys, sources = len(shape.keys), len(shape.source_keys)
     with database.session(read_only=True) as session:
         # What is looked for is what was signed, not what stands in the staged rows by now.
         statement = sign_off.intact(session, found).scripts["verify.sql"]
@@ -48,7 +50,14 @@ def verify(database: Database, workspace: Workspace, plan: str) -> Verification:
             f"SELECT count(*) OVER (), wrong.* FROM ({statement}) AS wrong LIMIT $1::int",  # noqa: S608 (signed)
             SHOWN_PROBLEMS,
         )
-    named = [{"key": shown(row[1 : 1 + keys]), "problem": row[-1]} for row in rows]
+    named = [
+        # A row that was never inserted has no key of its own; it is known by its source's.
+        {
+            "key": shown(row[1 : 1 + keys] if row[1] is not None else row[1 + keys : 1 + keys + sources]),
+            "problem": row[-1],
+        }
+        for row in rows
+    ]
     return Verification(plan, found.rows, rows[0][0] if rows else 0, named)
 
 

@@ -20,6 +20,7 @@ from psycopg import errors as pg_errors
 from recon.backfill import batches, executor, seams
 from recon.backfill.batches import Batch, Pace
 from recon.backfill.executor import Alone, Notice, Progress
+from recon.backfill.limits import LOCK_TIMEOUT_MILLISECONDS
 from recon.backfill.plan import Plan
 from recon.backfill.quiet import Quiet
 from recon.database.connect import Database, Session
@@ -167,7 +168,7 @@ class _Worker:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         raise Locked(
             "A row to change is locked by another program.",
-            why=f"It was not released in {MOST_TRIES} tries of {executor.LOCK_TIMEOUT_MILLISECONDS / 1000:g} s.",
+            why=f"It was not released in {MOST_TRIES} tries of {LOCK_TIMEOUT_MILLISECONDS / 1000:g} s.",
             todo="Try again when that program is done; what was committed is kept, nothing of the open batch is.",
         ) from cause
 

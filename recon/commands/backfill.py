@@ -33,11 +33,14 @@ def plan(
     passes: Annotated[list[str] | None, typer.Option("--pass", help="Only this pass; may be repeated.")] = None,
     run: Annotated[str | None, typer.Option(help="A run; default: the latest.")] = None,
     limited: Annotated[bool, typer.Option("--limited", help="Plan from a limited run on purpose.")] = False,
+    over_cap: Annotated[
+        bool, typer.Option("--over-cap", help="Take more orphans than the spec's cap, never all of a scope.")
+    ] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Freeze the matched records of the latest run as a plan and its bundle."""
+    """Freeze what the latest run would change as a plan and its bundle."""
     from recon.backfill import plan as plans
 
     place = find_workspace(workspace)
@@ -49,12 +52,13 @@ def plan(
         run=run,
         passes=passes or (),
         allow_limited=limited,
+        over_cap=over_cap,
     )
     if made is None:
         answer(
             {"plan": None, "digest": None, "bundle": None, "rows": 0},
             as_json,
-            "The run matched no record that is not linked yet: there is nothing to plan.",
+            "Nothing would change by this run: there is nothing to plan.",
         )
         return
     if not show(made.as_dict(), as_json):

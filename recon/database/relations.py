@@ -286,6 +286,19 @@ def unwritable(session: Session, relation: Relation, names: Sequence[str]) -> li
     return [row[0] for row in session.rows(_UNWRITABLE, relation.oid, list(names))]
 
 
+_NEEDED = """
+    SELECT attname::text FROM pg_attribute
+    WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''
+      AND attname <> ALL($2::text[])
+    ORDER BY attnum
+"""
+
+
+def needed(session: Session, relation: Relation, names: Sequence[str]) -> list[str]:
+    """The columns beside the named ones that a new row must be given: not NULL, and without a default."""
+    return [row[0] for row in session.rows(_NEEDED, relation.oid, list(names))]
+
+
 def identity(session: Session) -> dict[str, str]:
     """Which database this is: the cluster's system identifier and the database's name."""
     system, name = session.rows(

@@ -13,11 +13,12 @@ from sqlglot import exp
 from recon import expressions
 from recon.backfill import plan as plans
 from recon.backfill import states
+from recon.backfill.change import INSERT, LINK
 from recon.backfill.plan import Plan
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import UsageError
-from recon.expressions import TEXT_TYPES
+from recon.expressions import TEXT_TYPES, Side
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
@@ -363,16 +364,30 @@ def _decided(
 
 def _planned(session: Session, bound: Bound, plan: Plan) -> Rows:
     """The plan's rows; pass, confidence and interpretation are those that were signed, not today's."""
+    only_links = list(plan.document["actions"]) == [LINK]
+    signed = (*(() if only_links else ("action",)), "pass", "confidence", "interpretation")
+    found = _planned_rows(session, bound, plan, "t", signed, SHOWN_ROWS)
+    if INSERT in plan.document["actions"]:  # these have no target yet
+        found += _planned_rows(session, bound, plan, "s", signed, SHOWN_ROWS - len(found))
+    return Rows(_columns(bound, signed), found, plan.rows)
+
+
+def _planned_rows(
+    session: Session, bound: Bound, plan: Plan, side: Side, signed: tuple[str, ...], limit: int
+) -> list[dict[str, Any]]:
+    """Planned rows that are known by the target's key, or inserts, which are known by the source's."""
     staged = tables.own("staged", plan.plan)
     frozen = exp.Table(this=staged.this, db=staged.args["db"], alias=exp.TableAlias(this=identifier("p")))
-    names = key_names("target_key", len(bound.target_keys))
+    names = bound.key_names(side)
     same = [exp.EQ(this=column("d", name), expression=column("p", name)) for name in names]
+    if side == "s":
+        same.append(exp.EQ(this=column("p", "action"), expression=exp.Literal.string(INSERT)))
+        same.append(exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("missing")))
     query = pairs.pairs(bound, plan.run).join(frozen, on=exp.and_(*same))
-    signed = ("pass", "confidence", "interpretation")
     kept = [part for part in query.expressions if part.alias_or_name not in signed]
     query = query.select(*kept, *(column("p", name) for name in signed), append=False)
-    query = query.order_by(*[column("d", name) for name in names]).limit(SHOWN_ROWS)
-    return Rows(_columns(bound, signed), session.records(query.sql(DIALECT)), plan.rows)
+    query = query.order_by(*[column("d", name) for name in names]).limit(limit)
+    return session.records(query.sql(DIALECT))
 
 
 def _approvals(session: Session, plan: Plan) -> list[dict[str, Any]]:

@@ -97,7 +97,8 @@ def summary(data: ReportData) -> list[str]:
         )
     if plan and plan.state in ("planned", "approved"):
         waits = "waits for a sign-off" if plan.state == "planned" else "is approved and not applied yet"
-        said.append(f"A plan that links {records(plan.rows)} {waits}.")
+        does = "links" if list(plan.document["actions"]) == ["link"] else "changes"
+        said.append(f"A plan that {does} {records(plan.rows)} {waits}.")
     waiting = data.waiting.total
     if waiting:
         said.append(f"{records(waiting)} {'waits' if waiting == 1 else 'wait'} for a person.")

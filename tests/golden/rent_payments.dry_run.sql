@@ -2,6 +2,7 @@
 SELECT
   "staged"."target_key",
   "staged"."source_key",
+  "staged"."action",
   "staged"."before_1",
   "staged"."after_1",
   "target"."invoice_id" AS "now_1",
@@ -22,7 +23,7 @@ SELECT
     THEN 'applied'
     WHEN "target"."id" IS NULL
     THEN 'target gone'
-    WHEN NOT (
+    WHEN (
       "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"
       AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."before_2"
       AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."before_3"
@@ -31,35 +32,39 @@ SELECT
       ) COLLATE "C" IS NOT DISTINCT FROM (
         CAST("staged"."before_4" AS TEXT)
       ) COLLATE "C"
-      AND HASH_RECORD_EXTENDED(
-        ROW(
-          "target"."category",
-          "target"."customer_id",
-          "target"."id",
-          "target"."payprop_invoice_id",
-          "target"."property_id"
-        ),
-        0
-      ) IS NOT DISTINCT FROM "staged"."target_digest"
+      AND SHA256(
+        CONVERT_TO(
+          CAST(ROW(
+            "target"."category",
+            "target"."customer_id",
+            "target"."id",
+            "target"."payprop_invoice_id",
+            "target"."property_id"
+          ) AS TEXT),
+          'UTF8'
+        )
+      ) = "staged"."target_digest"
       AND "target"."category" = 'rent'
-    ) IS TRUE
+    ) IS NOT TRUE
     THEN 'target changed'
     WHEN "s"."id" IS NULL
     THEN 'source gone'
-    WHEN NOT (
-      HASH_RECORD_EXTENDED(
-        ROW(
-          "s"."customer_id",
-          "s"."end_date",
-          "s"."id",
-          "s"."payprop_id",
-          "s"."property_id",
-          "s"."rent_amount",
-          "s"."start_date"
-        ),
-        0
-      ) IS NOT DISTINCT FROM "staged"."source_digest"
-    )
+    WHEN (
+      SHA256(
+        CONVERT_TO(
+          CAST(ROW(
+            "s"."customer_id",
+            "s"."end_date",
+            "s"."id",
+            "s"."payprop_id",
+            "s"."property_id",
+            "s"."rent_amount",
+            "s"."start_date"
+          ) AS TEXT),
+          'UTF8'
+        )
+      ) = "staged"."source_digest"
+    ) IS NOT TRUE
     THEN 'source changed'
     ELSE 'as planned'
   END AS "status"

@@ -1,4 +1,4 @@
--- One batch: guarded update and ledger in one statement.
+-- One batch: guarded changes and ledger in one statement.
 WITH "changed" AS (
   UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "staged"."after_1", "lease_start_date" = "staged"."after_2", "lease_end_date" = "staged"."after_3", "lease_rent_amount" = "staged"."after_4"
   FROM "recon"."staged_example" AS "staged"
@@ -41,10 +41,11 @@ WITH "changed" AS (
       ),
       0
     ) = "staged"."source_digest"
-  RETURNING "staged"."place", "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
+  RETURNING "staged"."place", "staged"."action", "staged"."target_key", "staged"."before_1", "target"."invoice_id" AS "after_1", "staged"."before_2", "target"."lease_start_date" AS "after_2", "staged"."before_3", "target"."lease_end_date" AS "after_3", "staged"."before_4", "target"."lease_rent_amount" AS "after_4"
 )
 INSERT INTO "recon"."ledger_example" (
   "place",
+  "action",
   "target_key",
   "before_1",
   "after_1",
@@ -57,6 +58,7 @@ INSERT INTO "recon"."ledger_example" (
 )
 SELECT
   "changed"."place",
+  "changed"."action",
   "changed"."target_key",
   "changed"."before_1",
   "changed"."after_1",

@@ -1,5 +1,5 @@
 -- One batch: only where a row still holds what was written.
-WITH "reverted" AS (
+WITH "restored" AS (
   UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "ledger"."before_1", "lease_start_date" = "ledger"."before_2", "lease_end_date" = "ledger"."before_3", "lease_rent_amount" = "ledger"."before_4"
   FROM "recon"."ledger_example" AS "ledger"
   WHERE
@@ -17,17 +17,18 @@ WITH "reverted" AS (
       CAST("ledger"."after_4" AS TEXT)
     ) COLLATE "C"
     AND "ledger"."reverted_at" IS NULL
-  RETURNING "ledger"."place", "target"."invoice_id" AS "now_1", "target"."lease_start_date" AS "now_2", "target"."lease_end_date" AS "now_3", "target"."lease_rent_amount" AS "now_4"
+  RETURNING "ledger"."place", (
+    "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."before_1"
+    AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."before_2"
+    AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."before_3"
+    AND (
+      CAST("target"."lease_rent_amount" AS TEXT)
+    ) COLLATE "C" IS NOT DISTINCT FROM (
+      CAST("ledger"."before_4" AS TEXT)
+    ) COLLATE "C"
+  ) AS "holds"
 )
 UPDATE "recon"."ledger_example" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
-FROM "reverted"
+FROM "restored"
 WHERE
-  "ledger"."place" = "reverted"."place"
-  AND "reverted"."now_1" IS NOT DISTINCT FROM "ledger"."before_1"
-  AND "reverted"."now_2" IS NOT DISTINCT FROM "ledger"."before_2"
-  AND "reverted"."now_3" IS NOT DISTINCT FROM "ledger"."before_3"
-  AND (
-    CAST("reverted"."now_4" AS TEXT)
-  ) COLLATE "C" IS NOT DISTINCT FROM (
-    CAST("ledger"."before_4" AS TEXT)
-  ) COLLATE "C"
+  "ledger"."place" = "restored"."place" AND "restored"."holds"

@@ -1,5 +1,6 @@
 SELECT
   ROW_NUMBER() OVER (ORDER BY "d"."target_key") AS "place",
+  'link' AS "action",
   "d"."target_key",
   "s"."id" AS "source_key",
   "t"."invoice_id" AS "before_1",
@@ -62,11 +63,11 @@ JOIN "pg_temp"."recon_now" AS "now"
   AND "now"."outcome" = "d"."outcome"
   AND "now"."pass" = "d"."pass"
 WHERE
-  "d"."outcome" = 'matched'
+  "t"."category" = 'rent'
+  AND "d"."outcome" = 'matched'
   AND "d"."pass" IN (
     'payprop_invoice_id',
     'property_and_customer',
     'property_without_customer',
     'property_of_another_tenant'
   )
-  AND "t"."category" = 'rent'

@@ -1,9 +1,12 @@
 -- Gives no row when every planned change is there and right.
 SELECT
-  *
+  "checked"."target_key",
+  "checked"."source_key",
+  "checked"."problem"
 FROM (
   SELECT
-    "staged"."target_key",
+    "staged"."place",
+    "staged"."target_key" AS "target_key",
     "staged"."source_key",
     CASE
       WHEN "target"."id" IS NULL
@@ -22,17 +25,34 @@ FROM (
       )
       THEN 'the row holds another value'
       WHEN "s"."id" IS NULL
-      THEN 'the linked source row does not exist'
+      THEN 'the source row does not exist'
+      WHEN NOT (
+        SHA256(
+          CONVERT_TO(
+            CAST(ROW(
+              "s"."customer_id",
+              "s"."end_date",
+              "s"."id",
+              "s"."payprop_id",
+              "s"."property_id",
+              "s"."rent_amount",
+              "s"."start_date"
+            ) AS TEXT),
+            'UTF8'
+          )
+        ) = "staged"."source_digest"
+      )
+      THEN 'the source row reads differently now'
     END AS "problem"
   FROM "recon"."staged_example" AS "staged"
-  LEFT JOIN "public"."historical_transactions" AS "target"
-    ON "target"."id" = "staged"."target_key"
   LEFT JOIN "recon"."ledger_example" AS "ledger"
     ON "ledger"."place" = "staged"."place" AND "ledger"."reverted_at" IS NULL
+  LEFT JOIN "public"."historical_transactions" AS "target"
+    ON "target"."id" = "staged"."target_key"
   LEFT JOIN "public"."invoices" AS "s"
     ON "s"."id" = "staged"."source_key"
 ) AS "checked"
 WHERE
   NOT "checked"."problem" IS NULL
 ORDER BY
-  "checked"."target_key"
+  "checked"."place"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recon.backfill import change, scripts
+from recon.backfill import change, drafts, scripts
 from recon.database import relations, tables
 from recon.database.connect import Database
 from recon.matching import decide as deciding
@@ -48,7 +48,7 @@ def test_the_sql_of_the_rent_payments(database: Database) -> None:
         session.users_path()
         made = change.of(bound, relations.table(session, "historical_transactions", "t"))
         passes = [rule.name for rule in spec.passes]
-        compare("rent_payments.staged.sql", change.staged_rows(made, "example", passes).sql(DIALECT, pretty=True))
+        compare("rent_payments.staged.sql", drafts.staged_rows(made, "example", passes).sql(DIALECT, pretty=True))
         for name, text in scripts.all_scripts(made, "example").items():
             compare(f"rent_payments.{name}", text)
 
@@ -106,3 +106,37 @@ def test_the_sql_of_one_to_one_with_windows_and_comparison(database: Database) -
         bound = bind(session, spec)
         compare("one_to_one.match.sql", deciding.sql(bound))
         compare("one_to_one.reasons.sql", reasons_sql(bound))
+
+
+def test_the_sql_of_a_plan_with_every_action(database: Database) -> None:
+    with database.session() as session:
+        session.execute("CREATE TABLE feed (id int PRIMARY KEY, org text, code text, status text, ends timestamptz)")
+        session.execute(
+            "CREATE TABLE stay (id uuid PRIMARY KEY, org text, code text, status text, ends timestamptz,"
+            " feed_id int, cancelled_at timestamptz, UNIQUE (org, code))"
+        )
+        spec = simple_spec(
+            name="all_actions",
+            scope="org",
+            target={"table": "stay", "key": "id"},
+            source={"table": "feed", "key": "id"},
+            link={"column": "feed_id"},
+            cardinality="one_to_one",
+            passes=[{"name": "code", "on": ["org", "code"]}],
+            compare={"status": "status", "ends": {"source": "ends", "tolerance": "1 minute"}},
+            backfill={
+                "missing": {"insert": {"cancelled_at": "case when s.status = 'cancelled' then now() end"}},
+                "changed": {
+                    "update": ["status"],
+                    "also": [{"when": "s.status = 'cancelled'", "set": {"cancelled_at": "now()"}}],
+                },
+                "orphan": {"when": "t.status = 'confirmed'", "set": {"status": "'cancelled'", "cancelled_at": "now()"}},
+            },
+        )
+        bound = bind(session, spec)
+        session.users_path()
+        made = change.of(bound, relations.table(session, "stay", "t"))
+        steps = drafts.steps(made, "example", ["code"], whole=True)
+        compare("all_actions.staged.sql", ";\n\n".join([*steps, drafts.staging(made, made).sql(DIALECT, pretty=True)]))
+        for name, text in scripts.all_scripts(made, "example").items():
+            compare(f"all_actions.{name}", text)
