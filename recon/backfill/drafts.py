@@ -132,7 +132,7 @@ def _frame(change: Change, run: str) -> exp.Select:
     for number, name in enumerate(change.columns, 1):
         images += [exp.alias_(column("target", name), f"{side}_{number}", quoted=True) for side in ("before", "after")]
     typed = {
-        "interpretation": "text", "target_digest": "bytea", "source_digest": "bytea", "exact": "boolean", SKIPPED: "text",
+        "interpretation": "text", "target_digest": "bigint", "source_digest": "bigint", "exact": "boolean", SKIPPED: "text",
     }  # fmt: skip
     table = change.table.aliased("target")
     return (
@@ -310,7 +310,7 @@ def _said(change: Change, values: Sequence[Value], action: exp.Expr) -> list[exp
         keys.append(exp.alias_(change.bound.source_keys[0], "source_key", quoted=True))
     else:
         keys += [column("d", name) for name in change.shape.source_key_names]
-    no_text, no_digest = exp.cast(exp.Null(), "text"), exp.cast(exp.Null(), "bytea")
+    no_text, no_digest = exp.cast(exp.Null(), "text"), exp.cast(exp.Null(), "bigint")
     interpreted = pairs.interpretation(change.bound) if pair else no_text
     target = no_digest if insert else change.target_digest(values)
     source = change.source_digest() if pair or insert else no_digest

@@ -278,6 +278,12 @@ def intact(session: Session, plan: Plan, *, linted: bool = True) -> Bundle:
     """
     whole = bundle.read(plan.bundle, plan.digest)
     document = whole.document
+    if document["format"] != plans.FORMAT:
+        raise BundleChanged(
+            f"Plan {plan.plan} was made by {document['tool']}.",
+            why="Its scripts count rows otherwise than this version does.",
+            todo="Make a new plan with `recon plan`; what that version applied, it can also revert.",
+        )
     if linted:
         lint.refuse(document, whole.scripts)
     here = relations.identity(session)

@@ -31,12 +31,7 @@ SELECT
     THEN 'source gone'
     WHEN "staged"."action" = 'insert'
     AND (
-      SHA256(
-        CONVERT_TO(
-          CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-          'UTF8'
-        )
-      ) = "staged"."source_digest"
+      HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) = "staged"."source_digest"
     ) IS NOT TRUE
     THEN 'source changed'
     WHEN "staged"."action" = 'insert'
@@ -69,12 +64,7 @@ SELECT
         CAST("staged"."before_2" AS TEXT)
       ) COLLATE "C"
       AND "target"."cancelled_at" IS NOT DISTINCT FROM "staged"."before_3"
-      AND SHA256(
-        CONVERT_TO(
-          CAST(ROW("target"."code", "target"."ends", "target"."id", "target"."org") AS TEXT),
-          'UTF8'
-        )
-      ) = "staged"."target_digest"
+      AND HASH_RECORD_EXTENDED(ROW("target"."code", "target"."ends", "target"."id", "target"."org"), 0) = "staged"."target_digest"
     ) IS NOT TRUE
     THEN 'target changed'
     WHEN "staged"."action" = 'set'
@@ -97,23 +87,13 @@ SELECT
         CAST("staged"."before_2" AS TEXT)
       ) COLLATE "C"
       AND "target"."cancelled_at" IS NOT DISTINCT FROM "staged"."before_3"
-      AND SHA256(
-        CONVERT_TO(
-          CAST(ROW("target"."code", "target"."ends", "target"."id", "target"."org") AS TEXT),
-          'UTF8'
-        )
-      ) = "staged"."target_digest"
+      AND HASH_RECORD_EXTENDED(ROW("target"."code", "target"."ends", "target"."id", "target"."org"), 0) = "staged"."target_digest"
     ) IS NOT TRUE
     THEN 'target changed'
     WHEN "s"."id" IS NULL
     THEN 'source gone'
     WHEN (
-      SHA256(
-        CONVERT_TO(
-          CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-          'UTF8'
-        )
-      ) = "staged"."source_digest"
+      HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) = "staged"."source_digest"
     ) IS NOT TRUE
     THEN 'source changed'
     WHEN "staged"."action" = 'link'

@@ -17,18 +17,8 @@ WITH "changed" AS (
       CAST("staged"."before_2" AS TEXT)
     ) COLLATE "C"
     AND "target"."cancelled_at" IS NOT DISTINCT FROM "staged"."before_3"
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW("target"."code", "target"."ends", "target"."id", "target"."org") AS TEXT),
-        'UTF8'
-      )
-    ) = "staged"."target_digest"
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-        'UTF8'
-      )
-    ) = "staged"."source_digest"
+    AND HASH_RECORD_EXTENDED(ROW("target"."code", "target"."ends", "target"."id", "target"."org"), 0) = "staged"."target_digest"
+    AND HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) = "staged"."source_digest"
     AND (
       NOT "staged"."action" = 'link'
       OR NOT EXISTS(
@@ -56,12 +46,7 @@ WITH "changed" AS (
       CAST("staged"."before_2" AS TEXT)
     ) COLLATE "C"
     AND "target"."cancelled_at" IS NOT DISTINCT FROM "staged"."before_3"
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW("target"."code", "target"."ends", "target"."id", "target"."org") AS TEXT),
-        'UTF8'
-      )
-    ) = "staged"."target_digest"
+    AND HASH_RECORD_EXTENDED(ROW("target"."code", "target"."ends", "target"."id", "target"."org"), 0) = "staged"."target_digest"
     AND NOT EXISTS(
       SELECT
         1
@@ -87,12 +72,7 @@ WITH "changed" AS (
     "staged"."place" >= CAST($1 AS BIGINT)
     AND "staged"."place" <= CAST($2 AS BIGINT)
     AND "staged"."action" = 'insert'
-    AND SHA256(
-      CONVERT_TO(
-        CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-        'UTF8'
-      )
-    ) = "staged"."source_digest"
+    AND HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) = "staged"."source_digest"
     AND NOT EXISTS(
       SELECT
         1

@@ -18,8 +18,8 @@ SELECT
   "d"."pass",
   "d"."confidence",
   CAST(NULL AS TEXT) AS "interpretation",
-  CAST(NULL AS BYTEA) AS "target_digest",
-  CAST(NULL AS BYTEA) AS "source_digest",
+  CAST(NULL AS BIGINT) AS "target_digest",
+  CAST(NULL AS BIGINT) AS "source_digest",
   CAST(NULL AS BOOLEAN) AS "exact",
   CAST(NULL AS TEXT) AS "skipped"
 FROM "recon"."decisions_example" AS "d"
@@ -79,15 +79,8 @@ SELECT
   "d"."pass",
   "d"."confidence",
   CAST(NULL AS TEXT) AS "interpretation",
-  SHA256(
-    CONVERT_TO(CAST(ROW("t"."code", "t"."ends", "t"."id", "t"."org") AS TEXT), 'UTF8')
-  ) AS "target_digest",
-  SHA256(
-    CONVERT_TO(
-      CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-      'UTF8'
-    )
-  ) AS "source_digest",
+  HASH_RECORD_EXTENDED(ROW("t"."code", "t"."ends", "t"."id", "t"."org"), 0) AS "target_digest",
+  HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) AS "source_digest",
   CASE
     WHEN "d"."outcome" = 'changed' AND (
       "s"."status" = 'cancelled'
@@ -178,13 +171,8 @@ SELECT
   CAST(NULL AS TEXT),
   NULL,
   CAST(NULL AS TEXT) AS "interpretation",
-  CAST(NULL AS BYTEA) AS "target_digest",
-  SHA256(
-    CONVERT_TO(
-      CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-      'UTF8'
-    )
-  ) AS "source_digest",
+  CAST(NULL AS BIGINT) AS "target_digest",
+  HASH_RECORD_EXTENDED(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status"), 0) AS "source_digest",
   CAST(CASE WHEN "s"."status" = 'cancelled' THEN NOW() END AS TIMESTAMPTZ) IS NOT DISTINCT FROM CASE WHEN "s"."status" = 'cancelled' THEN NOW() END AS "exact",
   CASE
     WHEN (
@@ -271,10 +259,8 @@ SELECT
   CAST(NULL AS TEXT),
   NULL,
   CAST(NULL AS TEXT) AS "interpretation",
-  SHA256(
-    CONVERT_TO(CAST(ROW("t"."code", "t"."ends", "t"."id", "t"."org") AS TEXT), 'UTF8')
-  ) AS "target_digest",
-  CAST(NULL AS BYTEA) AS "source_digest",
+  HASH_RECORD_EXTENDED(ROW("t"."code", "t"."ends", "t"."id", "t"."org"), 0) AS "target_digest",
+  CAST(NULL AS BIGINT) AS "source_digest",
   (
     CAST('cancelled' AS TEXT)
   ) COLLATE "C" IS NOT DISTINCT FROM (

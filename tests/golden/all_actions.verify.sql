@@ -60,16 +60,6 @@ FROM (
       THEN 'the row holds another value'
       WHEN NOT "staged"."action" = 'set' AND "s"."id" IS NULL
       THEN 'the source row does not exist'
-      WHEN NOT "staged"."action" = 'set'
-      AND NOT (
-        SHA256(
-          CONVERT_TO(
-            CAST(ROW("s"."code", "s"."ends", "s"."id", "s"."org", "s"."status") AS TEXT),
-            'UTF8'
-          )
-        ) = "staged"."source_digest"
-      )
-      THEN 'the source row reads differently now'
       WHEN NOT "twice"."held" IS NULL
       THEN 'another row holds the same source row'
     END AS "problem"

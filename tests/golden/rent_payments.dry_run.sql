@@ -32,17 +32,15 @@ SELECT
       ) COLLATE "C" IS NOT DISTINCT FROM (
         CAST("staged"."before_4" AS TEXT)
       ) COLLATE "C"
-      AND SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "target"."category",
-            "target"."customer_id",
-            "target"."id",
-            "target"."payprop_invoice_id",
-            "target"."property_id"
-          ) AS TEXT),
-          'UTF8'
-        )
+      AND HASH_RECORD_EXTENDED(
+        ROW(
+          "target"."category",
+          "target"."customer_id",
+          "target"."id",
+          "target"."payprop_invoice_id",
+          "target"."property_id"
+        ),
+        0
       ) = "staged"."target_digest"
       AND "target"."category" = 'rent'
     ) IS NOT TRUE
@@ -50,19 +48,17 @@ SELECT
     WHEN "s"."id" IS NULL
     THEN 'source gone'
     WHEN (
-      SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "s"."customer_id",
-            "s"."end_date",
-            "s"."id",
-            "s"."payprop_id",
-            "s"."property_id",
-            "s"."rent_amount",
-            "s"."start_date"
-          ) AS TEXT),
-          'UTF8'
-        )
+      HASH_RECORD_EXTENDED(
+        ROW(
+          "s"."customer_id",
+          "s"."end_date",
+          "s"."id",
+          "s"."payprop_id",
+          "s"."property_id",
+          "s"."rent_amount",
+          "s"."start_date"
+        ),
+        0
       ) = "staged"."source_digest"
     ) IS NOT TRUE
     THEN 'source changed'

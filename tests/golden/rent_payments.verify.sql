@@ -26,23 +26,6 @@ FROM (
       THEN 'the row holds another value'
       WHEN "s"."id" IS NULL
       THEN 'the source row does not exist'
-      WHEN NOT (
-        SHA256(
-          CONVERT_TO(
-            CAST(ROW(
-              "s"."customer_id",
-              "s"."end_date",
-              "s"."id",
-              "s"."payprop_id",
-              "s"."property_id",
-              "s"."rent_amount",
-              "s"."start_date"
-            ) AS TEXT),
-            'UTF8'
-          )
-        ) = "staged"."source_digest"
-      )
-      THEN 'the source row reads differently now'
     END AS "problem"
   FROM "recon"."staged_example" AS "staged"
   LEFT JOIN "recon"."ledger_example" AS "ledger"

@@ -380,7 +380,7 @@ def test_the_policy_may_tolerate_drift_and_says_what_was_left_alone(
     execute(rent, "UPDATE historical_transactions SET customer_id = 5 WHERE id = 1551")
     result = applying.apply(rent, lenient, made.plan, "ann", execute=True)
     assert (result.changed, result.skipped) == (9, 1)
-    assert result.drifts == [{"key": "1551", "source": 20, "status": "target changed", "columns": {}, "count": 1}]
+    assert result.drifts == [{"key": "1551", "source": "20", "status": "target changed", "columns": {}, "count": 1}]
 
 
 @pytest.mark.parametrize("text", ["[sign_off]\napproval = 2", "[plan]\nexpires_days = 0", "not toml ["])
