@@ -571,6 +571,13 @@ def test_verify_names_what_is_wrong(
     assert problems(stays, workspace, plan) == [(key, problem)]
 
 
+def test_a_source_that_changes_after_the_apply_makes_no_plan_wrong(stays: Database, workspace: Workspace) -> None:
+    plan = make(stays, workspace, stays_spec())
+    apply(stays, workspace, plan)
+    execute(stays, "UPDATE feed SET place = 5 WHERE external_id = '2'")
+    assert problems(stays, workspace, plan) == []
+
+
 def test_an_inserted_row_that_somebody_touched_stays_and_is_named(stays: Database, workspace: Workspace) -> None:
     plan = make(stays, workspace, stays_spec())
     apply(stays, workspace, plan)
