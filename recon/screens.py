@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recon.backfill.apply import Applied
+from recon.backfill.drift import explained
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.checks.run import CheckResult
@@ -207,16 +208,27 @@ def applied(result: Applied) -> None:
             console.print(f"Plan {result.plan} is {result.state} already; nothing changed.")
         else:
             console.print(f"[green]Changed {result.changed:,} of {result.planned:,} rows[/] in {result.seconds:.2f} s.")
+            _batches(result)
     else:
         console.print(
             f"Dry run: would change {result.changed:,} of {result.planned:,} rows, in about"
             f" {result.predicted_seconds or 0:.1f} s. Nothing was written."
         )
     if result.drifts:
-        rows = [[drift["key"], drift["status"]] for drift in result.drifts]
+        rows = [[drift["key"], explained(drift)] for drift in result.drifts]
         table(["row", "why it is left alone"], rows, f"{result.skipped:,} rows are not as planned")
     if not result.executed:
         _dry_run(result)
+
+
+def _batches(result: Applied) -> None:
+    """How it went, where there was more than one batch, or somebody in the way."""
+    if result.batches > 1 or result.retries or result.pauses:
+        again = f"; {result.retries:,} tried again, because others were at the same rows" if result.retries else ""
+        waited = f"; {result.pauses:,} pauses behind long transactions" if result.pauses else ""
+        console.print(
+            f"{result.batches:,} batches, nineteen of twenty within {result.p95_milliseconds:.0f} ms{again}{waited}."
+        )
 
 
 def _dry_run(result: Applied) -> None:

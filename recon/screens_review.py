@@ -129,7 +129,7 @@ def _now(found: Review) -> None:
     else:
         _line(f"✗ {found.drifted:,} of {found.plan.rows:,} rows drifted:", "red")
         for row in found.drifts[:SHOWN_DRIFTS]:
-            _line(f"  {drift.sentence(row)}")
+            _line(f"  {row['key']}: {drift.explained(row)}")
         if (found.drifted or 0) > SHOWN_DRIFTS:
             _line(f"  … and {(found.drifted or 0) - SHOWN_DRIFTS:,} more")
     for name in found.changed_files:

@@ -235,7 +235,7 @@ def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
     if plan.state == "approved":
         states.move(session, plan.plan, "stale", actor, rows=count)
         session.commit()
-    listed = "; ".join(drift.sentence(row) for row in drifts)
+    listed = "; ".join(f"{row['key']}: {drift.explained(row)}" for row in drifts)
     more = f"; and {count - len(drifts)} more" if count > len(drifts) else ""
     raise Stale(
         f"{count} of {plan.rows} rows changed since plan {plan.plan} was made; it tolerates {tolerance}.",

@@ -58,11 +58,11 @@ def count(drifts: Sequence[dict[str, Any]]) -> int:
     return drifts[0]["count"] if drifts else 0
 
 
-def sentence(drift: dict[str, Any]) -> str:
-    """One drifted row for people."""
+def explained(drift: dict[str, Any]) -> str:
+    """Why a drifted row is left alone, for people: what became of it, and the values before and now."""
     values = [f"{name} was {_value(it['before'])}, is {_value(it['now'])}" for name, it in drift["columns"].items()]
-    said = scripts.DRIFTS[drift["status"]]
-    return f"{drift['key']}: {said}{f' ({chr(44).join(values)})' if values else ''}"
+    said = f" ({', '.join(values)})" if values else ""
+    return f"{scripts.DRIFTS[drift['status']]}{said}"
 
 
 def _value(value: object) -> str:
