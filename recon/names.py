@@ -12,6 +12,15 @@ DIALECT = "postgres"
 MAX_IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names silently (NAMEDATALEN - 1), so we refuse them
 
 
+def storable(text: str) -> bool:
+    """Whether PostgreSQL can hold a text: it has no NUL, and is whole Unicode, which an argument of a command need not be.
+
+    >>> storable("Bödecker"), storable("a\\x00b"), storable("\\udcff")
+    (True, False, False)
+    """
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def identifier(name: str) -> exp.Identifier:
     """The one function that turns a name into SQL: always quoted, refused where PostgreSQL would change it.
 
@@ -20,8 +29,8 @@ def identifier(name: str) -> exp.Identifier:
     """
     if not name:
         raise SpecError("A name is empty.", todo="Give the table or column its name.")
-    if "\x00" in name:
-        raise SpecError(f"The name {name!r} holds a NUL character.", why="PostgreSQL has no such names.")
+    if not storable(name):
+        raise SpecError(f"The name {name!r} holds a NUL or half a character.", why="PostgreSQL has no such names.")
     if len(name.encode()) > MAX_IDENTIFIER_BYTES:
         raise SpecError(
             f'The name "{name}" is {len(name.encode())} bytes long.',

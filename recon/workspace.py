@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recon import spec_file
 from recon.errors import NotFound, SpecError, UsageError, did_you_mean
+from recon.names import storable
 from recon.spec import Reconciliation
 
 POLICY_FILE = "recon.toml"
@@ -169,6 +170,27 @@ class Workspace:
 
 
 LONGEST_NAME = 200  # characters; a name is shown beside what its person did
+
+
+def reason(text: str, of: str) -> str:
+    """Why somebody did something, if it can be kept and read.
+
+    Args:
+        text: what was given.
+        of: what it is the reason of, such as "A rejection".
+
+    Raises:
+        UsageError: there is none, or it is no text.
+    """
+    if not text.strip():
+        raise UsageError(
+            f"{of} needs a reason.",
+            why="Who reads it in a year must understand it.",
+            todo="Give it with --reason TEXT.",
+        )
+    if not storable(text):
+        raise UsageError(f"The reason {text!r} is no text.", why="It holds a NUL or half a character.")
+    return text
 
 
 def person(name: str) -> str:

@@ -23,6 +23,7 @@ from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, IllegalMove, NotApproved, Refused, UsageError, WrongDatabase
 from recon.workspace import SignOffPolicy, Workspace, same_person
+from recon.workspace import reason as checked_reason
 
 GOING_ON = ("planned", "approved", "applying", "interrupted", "apply_failed")  # more may still be written
 BEGUN = ("applying", "interrupted", "apply_failed")
@@ -137,8 +138,7 @@ def reject(database: Database, workspace: Workspace, plan: str, actor: str, reas
         UsageError: there is no reason.
         IllegalMove: the plan is past that, or the actor approved nothing.
     """
-    if not reason.strip():
-        raise UsageError("A rejection needs a reason.", todo="Give it with --reason.")
+    reason = checked_reason(reason, "A rejection")
     acting(actor, database)
     tables.ensure(database)
     with database.session() as session:

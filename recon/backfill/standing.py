@@ -22,6 +22,7 @@ from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, NotApproved, NotFound, UsageError, did_you_mean
 from recon.workspace import SignOffPolicy, Workspace
+from recon.workspace import reason as checked_reason
 
 KIND = "standing sign-off"  # so that no plan.json is ever taken for one, nor the other way round
 ACTIONS = ("link", "update", "insert", "set")
@@ -161,8 +162,7 @@ def withdraw(database: Database, name: str, identity: str, actor: str, reason: s
         UsageError: there is no reason.
         NotFound, IllegalMove: there is no such standing sign-off, or it was withdrawn before.
     """
-    if not reason.strip():
-        raise UsageError("A withdrawal needs a reason.", todo="Give it with --reason.")
+    reason = checked_reason(reason, "A withdrawal")
     acting(actor, database)
     found = _load(database, name, identity)
     kept = tables.standing_sign_offs

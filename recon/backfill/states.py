@@ -11,6 +11,7 @@ from recon.backfill import audit
 from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import IllegalMove, NotFound, did_you_mean
+from recon.names import storable
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,16 @@ def move(session: Session, plan: str, to: str, actor: str, **detail: object) -> 
 def current(session: Session, plan: str, *, lock: bool = False) -> str:
     """The state of a plan. Raises NotFound."""
     query = sa.select(tables.plans.c.state).where(tables.plans.c.plan == plan)
-    state = session.connection.execute(query.with_for_update() if lock else query).scalar()
+    state = None
+    if storable(plan):
+        state = session.connection.execute(query.with_for_update() if lock else query).scalar()
     if state is None:
         known = session.connection.execute(sa.select(tables.plans.c.plan)).scalars()
-        raise NotFound(f"There is no plan {plan}.", why=did_you_mean(plan, known), todo="See `recon plans`.")
+        raise NotFound(
+            f"There is no plan {plan!r}." if not storable(plan) else f"There is no plan {plan}.",
+            why=did_you_mean(plan, known),
+            todo="See `recon plans`.",
+        )
     return state
 
 

@@ -15,8 +15,9 @@ from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import NotFound, UsageError, did_you_mean
 from recon.matching import keys
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, column, identifier, storable
 from recon.spec import Reconciliation
+from recon.workspace import reason as checked_reason
 
 KINDS = ("link", "forbid", "exclude")
 HEADING = ("kind", "target_key", "source_key", "reason")
@@ -50,19 +51,14 @@ def checked(given: Given) -> Given:
 
 
 def reason_of(text: str | None) -> str:
-    """A reason without the white space around it. Raises UsageError where nothing is left."""
-    text = (text or "").strip()
-    if not text:
-        raise UsageError(
-            "A decision needs a reason.", why="Who reads it in a year must understand it.", todo="Add --reason TEXT."
-        )
-    return no_nul(text)
+    """A reason without the white space around it. Raises UsageError where there is none, or it is no text."""
+    return checked_reason((text or "").strip(), "A decision")
 
 
 def no_nul(text: str) -> str:
     """The text, if PostgreSQL can keep it. Raises UsageError."""
-    if "\x00" in text:
-        raise UsageError(f"{text!r} holds a NUL character.", why="PostgreSQL keeps no such text.")
+    if not storable(text):
+        raise UsageError(f"{text!r} holds a NUL or half a character.", why="PostgreSQL keeps no such text.")
     return text
 
 

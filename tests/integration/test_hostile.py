@@ -10,9 +10,11 @@ from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import revert as reverting
+from recon.backfill import review as reviewing
 from recon.backfill import sign_off
+from recon.backfill import verify as verifying
 from recon.database.connect import Database
-from recon.errors import SchemaMismatch, SpecError
+from recon.errors import NotFound, SchemaMismatch, SpecError, UsageError
 from recon.matching import pairs
 from recon.matching import run as runs
 from recon.matching.bind import bind
@@ -98,7 +100,7 @@ def test_names_that_hurt_work_from_match_to_revert(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("l" * 64, "64 bytes long"), ("ß" * 32, "64 bytes long"), ("nul\x00", "NUL character"), ("", "at least 1")],
+    [("l" * 64, "64 bytes long"), ("ß" * 32, "64 bytes long"), ("nul\x00", "holds a NUL"), ("", "at least 1")],
 )
 def test_names_that_postgresql_would_change_are_refused(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -298,3 +300,67 @@ def test_an_apply_of_many_rows_goes_in_batches_and_resumes(database: Database, w
         (12001, 12001)
     ]
     assert reverting.revert(database, workspace, made.plan, "ann", execute=True).restored == 12001
+
+
+# -- values that hurt ------------------------------------------------------------------------------------
+
+VALUES_THAT_HURT = (
+    "it's", '"quoted"', "line\nbreak", "a\r\nb", "*/ drop table pay; --", "\\! touch gone", "%s %(x)s %", ":name $1 $$", "\\x00 \\N",
+    "=1+1", "{t.id}", "<script>alert(1)</script>", "\x01\x1b[2J", "\u202eevil", "ü" * 40, "", " ", "NULL",
+)  # fmt: skip
+
+
+def test_values_that_hurt_are_values_from_match_to_revert(database: Database, workspace: Workspace) -> None:
+    """As keys of both sides, in written columns and in what people are shown."""
+    execute(
+        database,
+        "CREATE TABLE lease (id text PRIMARY KEY, code text, note text)",
+        "CREATE TABLE pay (id text PRIMARY KEY, code text, lease_id text, note text)",
+    )
+    with database.session() as session:
+        for value in VALUES_THAT_HURT:
+            session.execute("INSERT INTO lease VALUES ($1, $1, $1)", value)
+            session.execute("INSERT INTO pay VALUES ($1, $1, NULL, NULL)", value)
+    before = rows(database, "SELECT * FROM pay ORDER BY id")
+    spec = simple_spec(
+        link={"column": "lease_id", "also": {"note": "s.note"}},
+        show=["t.code", "s.note"],
+        interpret=[{"when": "true", "say": "note {s.note}"}],
+    )
+    runs.match(database, spec, "ann")
+    made = plans.make(database, workspace, spec, "ann")
+    assert made is not None
+    assert made.rows == len(VALUES_THAT_HURT)
+    sign_off.approve(database, workspace, made.plan, "bob")
+    assert reviewing.collect(database, workspace, made.plan).problems == ()
+    page = (made.bundle / "review.html").read_text(encoding="utf-8")
+    assert "<script>alert" not in page
+    for script in ("dry_run.sql", "execute.sql", "verify.sql", "revert.sql"):  # values live in the staged rows only
+        assert "touch gone" not in (made.bundle / script).read_text(encoding="utf-8")
+    assert applying.apply(database, workspace, made.plan, "ann").changed == made.rows
+    assert applying.apply(database, workspace, made.plan, "ann", execute=True).changed == made.rows
+    assert rows(database, "SELECT count(*) FROM pay WHERE lease_id = id AND note = id") == [(made.rows,)]
+    assert verifying.verify(database, workspace, made.plan).problems == 0
+    assert reverting.revert(database, workspace, made.plan, "ann", execute=True).restored == made.rows
+    assert rows(database, "SELECT * FROM pay ORDER BY id") == before
+
+
+@pytest.mark.parametrize("plan", ["../../etc", "a\x00b", "x'; drop table pay; --", "%s", "", "\udcff", "a" * 300])
+def test_a_plan_name_that_hurts_is_a_name_that_nobody_gave(plain: Database, workspace: Workspace, plan: str) -> None:
+    for act in (
+        lambda: applying.apply(plain, workspace, plan, "ann"),
+        lambda: sign_off.approve(plain, workspace, plan, "ann"),
+        lambda: sign_off.reject(plain, workspace, plan, "ann", "no"),
+        lambda: reverting.revert(plain, workspace, plan, "ann"),
+        lambda: reviewing.collect(plain, workspace, plan),
+    ):
+        with pytest.raises(NotFound, match="There is no plan"):
+            act()
+
+
+@pytest.mark.parametrize("reason", ["a\x00b", "\udcff"])
+def test_a_reason_that_no_database_can_keep_is_refused(
+    rent: Database, workspace: Workspace, plan: plans.Plan, reason: str
+) -> None:
+    with pytest.raises(UsageError):
+        sign_off.reject(rent, workspace, plan.plan, "bob", reason)
