@@ -16,7 +16,7 @@ from recon.backfill.bundle import Bundle
 from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.plan import Plan
 from recon.backfill.sign_off import SignOff
-from recon.backfill.work import Job, Tally
+from recon.backfill.work import Anew, Job, Tally
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, IllegalMove, ReconError, Stale
@@ -60,7 +60,8 @@ def apply(
     if not execute:
         return rehearsal.rehearse(database, found)
     began = perf_counter()
-    with executor.writing(database, found) as (session, alone):
+    with executor.writing(database, found) as (session, alone), database.session() as watch:
+        executor.limited(watch)
         signed = sign_off.check(session, database, workspace, plan, actor)
         found = plans.read(session, workspace, plan)
         if found.state == "applied" or found.state == "verified":
@@ -68,7 +69,7 @@ def apply(
         if found.state not in RESUMABLE:
             raise IllegalMove(f"Plan {plan} is {found.state} and cannot be applied.", todo="See `recon plans`.")
         sign_off.not_expired(session, found, actor)
-        writer = _Writer(signed.bundle, found)
+        writer = _Writer(signed.bundle, found, watch)
         writer.begin(session)
         _fresh(session, signed, found, actor)
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
@@ -147,6 +148,7 @@ class _Writer:
 
     bundle: Bundle
     plan: Plan
+    watch: Session  # sees the table as it is now, where a batch sees it as of one moment
     skipped: int = 0  # rows that drifted in mid-run, by all workers
     staged_by: str = ""  # the transaction that wrote the staged rows, every one of them
     schema: str | None = None  # the version of the written table's definition
@@ -157,8 +159,8 @@ class _Writer:
 
     def begin(self, session: Session) -> None:
         """Compare the table's definition with the planned one, and remember which one that is."""
-        executor.unchanged_schema(session, self.plan)
         self.schema = relations.version(session, executor.target_name(self.plan))
+        executor.unchanged_schema(session, self.plan)
         staged = tables.own("staged", self.plan.plan).sql(DIALECT)
         versions = session.rows(f"SELECT DISTINCT xmin::text FROM {staged} LIMIT 2")  # noqa: S608 (our own table)
         if len(versions) != 1:
@@ -184,10 +186,16 @@ class _Writer:
         """Raise, and so keep nothing of the batch, where staged rows or table changed, or too many rows drifted."""
         if batch.as_written != batch.rows:
             raise _edited(self.plan)
-        version = relations.version(session, executor.target_name(self.plan))
+        # The batch holds a lock on the table by now, so what it was written under is what is there.
+        self.watch.rollback()
+        version = relations.version(self.watch, executor.target_name(self.plan))
         if version != self.schema:
-            executor.unchanged_schema(session, self.plan)
+            session.rollback()  # before another look: whoever alters the table may wait for us, and we for them
+            executor.unchanged_schema(self.watch, self.plan)
+            self.watch.commit()
             self.schema = version
+            raise Anew  # something else about it changed, such as who may read it
+        self.watch.commit()
         self.skipped += batch.rows - changed
         tolerance = int(self.plan.document["tolerance_rows"])
         if self.skipped > tolerance:

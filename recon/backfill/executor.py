@@ -33,6 +33,12 @@ class Alone:
 
     pid: int  # of that session's backend
     key: int  # the second half of the advisory lock
+    crew: int  # the same of the lock that its further workers share
+
+    def join(self, session: Session) -> None:
+        """Let nobody start anew while this further worker is there, even if the session with the lock is gone."""
+        session.execute("SELECT pg_advisory_lock_shared($1::int, $2::int)", tables.LOCK_SPACE, self.crew)
+        session.commit()
 
     def held(self, session: Session) -> bool:
         """Whether it is still held, as any session can see."""
@@ -56,15 +62,18 @@ def writing(database: Database, plan: Plan) -> Generator[tuple[Session, Alone]]:
         limited(session)
         target = plan.document["target"]
         name = f"{quote(target['schema'])}.{quote(target['table'])}"
-        key = session.value("SELECT hashtext($1)", f"{plan.document['database']} {name}")
-        if not session.value("SELECT pg_try_advisory_lock($1::int, $2::int)", tables.LOCK_SPACE, key):
+        whole = f"{plan.document['database']} {name}"
+        key, crew = session.rows("SELECT hashtext($1), hashtext($2)", whole, f"{whole} workers")[0]
+        free = session.value("SELECT pg_try_advisory_lock($1::int, $2::int)", tables.LOCK_SPACE, key)
+        # A worker outlives the session that held the lock for as long as its batch takes: for nobody else's start.
+        if not free or not session.value("SELECT pg_try_advisory_xact_lock($1::int, $2::int)", tables.LOCK_SPACE, crew):
             raise Locked(
                 f"Another apply or revert is at work on {target['schema']}.{target['table']}.",
                 why="Two writers on one table would step on each other.",
                 todo="Wait until it ends; `recon plans` shows it. A killed one is gone after a few seconds.",
             )
         session.commit()
-        yield session, Alone(session.driver.info.backend_pid, key)
+        yield session, Alone(session.driver.info.backend_pid, key, crew)
 
 
 def limited(session: Session) -> None:

@@ -30,8 +30,13 @@ MOST_WORKERS = 2  # more than two were not measured to be faster, and other peop
 MOST_TRIES = 12  # of one batch; with the lock timeout about half a minute behind somebody's locks
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 1.0  # between two tries of a batch, doubled each time
 
+
+class Anew(Exception):
+    """A batch was not kept, and may be tried again."""
+
+
 # What the server says when others are at the same rows; the batch is tried again.
-_IN_EACH_OTHERS_WAY = (pg_errors.LockNotAvailable, pg_errors.DeadlockDetected, pg_errors.SerializationFailure)
+_IN_EACH_OTHERS_WAY = (pg_errors.LockNotAvailable, pg_errors.DeadlockDetected, pg_errors.SerializationFailure, Anew)
 
 Range = tuple[int, int]
 Write = Callable[[Session, Batch], int]  # one batch in the open transaction; returns the rows it changed
@@ -102,6 +107,7 @@ def run(
         for _ in range(count - 1):
             sessions.append(stack.enter_context(database.session()))
             executor.limited(sessions[-1])
+            alone.join(sessions[-1])
         own = tuple(each.driver.info.backend_pid for each in sessions)
         crew = [
             _Worker(each, alone, job, share, tally, Quiet(job.plan, notice, own), stop, mutex, progress)
@@ -150,7 +156,7 @@ class _Worker:
     def _advance(self, first: int, last: int) -> int:
         """Commit one batch from `first` on, however often it takes; returns its last place."""
         pause = FIRST_PAUSE_SECONDS
-        cause: psycopg.Error | None = None
+        cause: psycopg.Error | Anew | None = None
         for tried in range(MOST_TRIES):
             end = last if self.job.whole else min(last, first + self.pace.rows - 1)
             self.quiet.wait(self.session)
@@ -189,6 +195,8 @@ class _Worker:
             executor.hold(session, self.job.plan, self.job.kind, batch)
         seams.reached("before update")
         changed = self.job.write(session, batch)
+        if held:  # each statement looked at its own moment: count once more whether anybody touched the planned rows
+            batch = batches.at(session, self.job.plan, self.job.kind, first, last, self.job.written_by)
         seams.reached("after ledger")
         with self.mutex:
             self.job.before_commit(session, batch, changed)
