@@ -226,12 +226,12 @@ def _broken_off() -> DatabaseUnreachable:
 def explained(error: Exception) -> ReconError:
     """A database error in three parts; the statement's values stay out of it."""
     origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
-    if isinstance(origin, psycopg.OperationalError):
-        state = origin.sqlstate
-        if state is None or state in _BROKEN_OFF or state.startswith("08"):
-            return _broken_off()
     if not isinstance(origin, psycopg.Error):
         return DatabaseFailed(why=str(error).splitlines()[0])
+    state = origin.sqlstate
+    lost = isinstance(origin, psycopg.OperationalError) and (state is None or state.startswith("08"))
+    if lost or state in _BROKEN_OFF:
+        return _broken_off()
     said = origin.diag.message_primary or str(origin).splitlines()[0]
     hint = origin.diag.message_hint or ""
     if isinstance(origin, pg_errors.InsufficientPrivilege):
