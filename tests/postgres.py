@@ -56,11 +56,12 @@ class DebianServer:
     It listens on a free port of the loopback address and asks for a password made up for it.
     """
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, settings: dict[str, str] = SETTINGS) -> None:
         found = binaries or debian_binaries()
         if found is None:
             raise FileNotFoundError(f"no PostgreSQL {OLDEST_MAJOR} or later is installed")
         self.binaries = found
+        self.settings = settings
         self.password = secrets.token_urlsafe(16)
         self.port = 0
         self._account = _server_account()
@@ -78,7 +79,7 @@ class DebianServer:
         self._folder = Path(tempfile.mkdtemp(prefix="recon-tests-"))
         try:
             self._initialise()
-            self._start()
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -119,10 +120,17 @@ class DebianServer:
         if made.returncode != 0:
             raise RuntimeError(f"initdb failed: {made.stderr}")
 
-    def _start(self) -> None:
+    def crash(self) -> None:
+        """Stop it at once: no session is asked, and recovery is left to the next `start`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(STOP_SECONDS)
+
+    def start(self) -> None:
+        """Start it, on a port that is free now."""
         self.port = _free_port()
         command = [str(self.binaries / "postgres"), "-D", str(self._folder / "data"), "-p", str(self.port)]
-        for name, value in SETTINGS.items():
+        for name, value in self.settings.items():
             command += ["-c", f"{name}={value}"]
         log = self._folder / "log"
         with log.open("wb") as output:

@@ -1,0 +1,29 @@
+"""How much the chaos suite does: a short form for every `make test`, a long one for `make chaos`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BATCH_SEAMS = ("before update", "after ledger", "before commit", "after commit")
+SEAMS = (*BATCH_SEAMS, "before move")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers that differ between the two forms; the tests are the same."""
+
+    rows: int  # of a plan that is broken off again and again
+    rounds: int  # plans that are applied, and undone, among people and faults
+    faults: int  # of one such apply
+    people: int  # writers of each kind
+    verified: int  # rows of which one is wrong
+    server_seams: tuple[str, ...]  # where the server itself is broken, which takes a second each time
+    engines: tuple[str, ...]
+
+
+SHORT = Scale(
+    rows=3_000, rounds=1, faults=8, people=1, verified=20_000, server_seams=("before commit",), engines=("embedded",)
+)
+LONG = Scale(
+    rows=12_000, rounds=5, faults=24, people=2, verified=1_000_000, server_seams=SEAMS, engines=("embedded", "debian")
+)
