@@ -86,7 +86,7 @@ def places(recorded: str) -> list[exp.Expr]:
 
 
 def _key_parameters(change: Change) -> tuple[list[exp.Expr], list[exp.Expr]]:
-    types = [change.table.type_of(name) for name in change.keys]
+    types = [change.table.bare_type_of(name) for name in change.keys]
     lowest, highest = (
         [_parameter(first + n, kind.copy()) for n, kind in enumerate(types)] for first in (3, 3 + len(types))
     )

@@ -147,7 +147,7 @@ def _row(change: Change, step: str, images: set[str], place: exp.Expr | None = N
     written += [column(step, name) for name in change.key_names]
     for number, name in enumerate(change.columns, 1):
         for image in (f"before_{number}", f"after_{number}"):
-            nothing = exp.cast(exp.Null(), change.table.type_of(name))
+            nothing = exp.cast(exp.Null(), change.table.bare_type_of(name))
             written.append(column(step, image) if image in images else nothing)
     if change.inserts:
         written.append(column(step, ROW_DIGEST) if step == "inserted" else exp.cast(exp.Null(), "bytea"))

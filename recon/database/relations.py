@@ -85,11 +85,20 @@ class Relation:
             return tree
         return exp.Subquery(this=tree, alias=name)
 
+    def bare_type_of(self, name: str) -> exp.DataType:
+        """The type of a column in a script, for a parameter or a NULL: of an interval without its fields.
+
+        Lint reads scripts by sqlglot, which does not know `interval day to second(3)`.
+        """
+        if self.sql_types[name].startswith("interval"):
+            return exp.DataType.build("interval", dialect=DIALECT)
+        return self.type_of(name)
+
     def type_of(self, name: str) -> exp.DataType:
         """The declared type of a column, for a CAST."""
-        written = self.sql_types[name]
+        written = self.sql_types[name].replace("bit varying", "varbit")  # the same type; sqlglot reads this name only
         # The server wrote the name, so it is right as it stands; these are the ones that sqlglot prints otherwise.
-        if '"' in written or "." in written or written.startswith(("bit varying", "interval")):
+        if '"' in written or "." in written or written.startswith(("varbit", "interval")):
             return exp.DataType(this=exp.DataType.Type.USERDEFINED, kind=written)
         return exp.DataType.build(written, dialect=DIALECT, udt=True)
 

@@ -240,7 +240,8 @@ def _from_match_to_revert(database: Database, workspace: Workspace, spec: Any, c
         ("SELECT 1", "text[]", ["{a,b}", '{"c d",NULL}']),
         ("CREATE TYPE mood AS ENUM ('sad', 'happy')", "mood[]", ["{sad}", "{happy,sad}"]),
         ("SELECT 1", "bit varying(5)", ["101", "11"]),
-        ("SELECT 1", "interval(3)", ["1 day", "-200000000 years"][:1]),
+        ("SELECT 1", "interval(3)", ["1 day"]),
+        ("SELECT 1", "interval day to second(3)", ["1 day", "2 days 03:00:00.5"]),
     ],
 )
 def test_keys_of_types_of_your_own_work_from_match_to_revert(
