@@ -2,6 +2,7 @@
 SELECT
   "staged"."target_key",
   "staged"."source_key",
+  "staged"."action",
   "staged"."before_1",
   "staged"."after_1",
   "target"."invoice_id" AS "now_1",
@@ -18,11 +19,11 @@ SELECT
   "staged"."confidence",
   "staged"."interpretation",
   CASE
-    WHEN NOT "ledger"."target_key" IS NULL
+    WHEN NOT "ledger"."place" IS NULL
     THEN 'applied'
     WHEN "target"."id" IS NULL
     THEN 'target gone'
-    WHEN NOT (
+    WHEN (
       "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"
       AND "target"."lease_start_date" IS NOT DISTINCT FROM "staged"."before_2"
       AND "target"."lease_end_date" IS NOT DISTINCT FROM "staged"."before_3"
@@ -31,48 +32,44 @@ SELECT
       ) COLLATE "C" IS NOT DISTINCT FROM (
         CAST("staged"."before_4" AS TEXT)
       ) COLLATE "C"
-      AND SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "target"."category",
-            "target"."customer_id",
-            "target"."id",
-            "target"."payprop_invoice_id",
-            "target"."property_id"
-          ) AS TEXT),
-          'UTF8'
-        )
-      ) IS NOT DISTINCT FROM "staged"."target_digest"
+      AND HASH_RECORD_EXTENDED(
+        ROW(
+          "target"."category",
+          "target"."customer_id",
+          "target"."id",
+          "target"."payprop_invoice_id",
+          "target"."property_id"
+        ),
+        0
+      ) = "staged"."target_digest"
       AND "target"."category" = 'rent'
-    ) IS TRUE
+    ) IS NOT TRUE
     THEN 'target changed'
     WHEN "s"."id" IS NULL
     THEN 'source gone'
-    WHEN NOT (
-      SHA256(
-        CONVERT_TO(
-          CAST(ROW(
-            "s"."customer_id",
-            "s"."end_date",
-            "s"."id",
-            "s"."payprop_id",
-            "s"."property_id",
-            "s"."rent_amount",
-            "s"."start_date"
-          ) AS TEXT),
-          'UTF8'
-        )
-      ) IS NOT DISTINCT FROM "staged"."source_digest"
-    )
+    WHEN (
+      HASH_RECORD_EXTENDED(
+        ROW(
+          "s"."customer_id",
+          "s"."end_date",
+          "s"."id",
+          "s"."payprop_id",
+          "s"."property_id",
+          "s"."rent_amount",
+          "s"."start_date"
+        ),
+        0
+      ) = "staged"."source_digest"
+    ) IS NOT TRUE
     THEN 'source changed'
     ELSE 'as planned'
   END AS "status"
-FROM "recon"."staged_rent_payments_20261121_101217_4f19" AS "staged"
+FROM "recon"."staged_rent_payments_20261121_154630_5c64" AS "staged"
 LEFT JOIN "public"."historical_transactions" AS "target"
   ON "target"."id" = "staged"."target_key"
 LEFT JOIN "public"."invoices" AS "s"
   ON "s"."id" = "staged"."source_key"
-LEFT JOIN "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger"
-  ON "ledger"."target_key" = "staged"."target_key" AND "ledger"."reverted_at" IS NULL
+LEFT JOIN "recon"."ledger_rent_payments_20261121_154630_5c64" AS "ledger"
+  ON "ledger"."place" = "staged"."place" AND "ledger"."reverted_at" IS NULL
 ORDER BY
-  "staged"."target_key"
+  "staged"."place"

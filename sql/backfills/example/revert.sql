@@ -1,13 +1,13 @@
 -- One batch: only where a row still holds what was written.
-WITH "reverted" AS (
+WITH "restored" AS (
   UPDATE "public"."historical_transactions" AS "target" SET "invoice_id" = "ledger"."before_1", "lease_start_date" = "ledger"."before_2", "lease_end_date" = "ledger"."before_3", "lease_rent_amount" = "ledger"."before_4"
-  FROM "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger"
+  FROM "recon"."ledger_rent_payments_20261121_154630_5c64" AS "ledger"
   WHERE
     "target"."id" = "ledger"."target_key"
-    AND "ledger"."target_key" >= CAST($1 AS INT)
-    AND "ledger"."target_key" <= CAST($2 AS INT)
-    AND "target"."id" >= CAST($1 AS INT)
-    AND "target"."id" <= CAST($2 AS INT)
+    AND "ledger"."place" >= CAST($1 AS BIGINT)
+    AND "ledger"."place" <= CAST($2 AS BIGINT)
+    AND "target"."id" >= CAST($3 AS INT)
+    AND "target"."id" <= CAST($4 AS INT)
     AND "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."after_1"
     AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."after_2"
     AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."after_3"
@@ -17,17 +17,18 @@ WITH "reverted" AS (
       CAST("ledger"."after_4" AS TEXT)
     ) COLLATE "C"
     AND "ledger"."reverted_at" IS NULL
-  RETURNING "ledger"."target_key", "target"."invoice_id" AS "now_1", "target"."lease_start_date" AS "now_2", "target"."lease_end_date" AS "now_3", "target"."lease_rent_amount" AS "now_4"
+  RETURNING "ledger"."place", (
+    "target"."invoice_id" IS NOT DISTINCT FROM "ledger"."before_1"
+    AND "target"."lease_start_date" IS NOT DISTINCT FROM "ledger"."before_2"
+    AND "target"."lease_end_date" IS NOT DISTINCT FROM "ledger"."before_3"
+    AND (
+      CAST("target"."lease_rent_amount" AS TEXT)
+    ) COLLATE "C" IS NOT DISTINCT FROM (
+      CAST("ledger"."before_4" AS TEXT)
+    ) COLLATE "C"
+  ) AS "holds"
 )
-UPDATE "recon"."ledger_rent_payments_20261121_101217_4f19" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
-FROM "reverted"
+UPDATE "recon"."ledger_rent_payments_20261121_154630_5c64" AS "ledger" SET "reverted_at" = CLOCK_TIMESTAMP()
+FROM "restored"
 WHERE
-  "ledger"."target_key" = "reverted"."target_key"
-  AND "reverted"."now_1" IS NOT DISTINCT FROM "ledger"."before_1"
-  AND "reverted"."now_2" IS NOT DISTINCT FROM "ledger"."before_2"
-  AND "reverted"."now_3" IS NOT DISTINCT FROM "ledger"."before_3"
-  AND (
-    CAST("reverted"."now_4" AS TEXT)
-  ) COLLATE "C" IS NOT DISTINCT FROM (
-    CAST("ledger"."before_4" AS TEXT)
-  ) COLLATE "C"
+  "ledger"."place" = "restored"."place" AND "restored"."holds"
