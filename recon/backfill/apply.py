@@ -162,10 +162,10 @@ class _Writer:
         self.schema = relations.version(session, executor.target_name(self.plan))
         executor.unchanged_schema(session, self.plan)
         staged = tables.own("staged", self.plan.plan).sql(DIALECT)
-        versions = session.rows(f"SELECT DISTINCT xmin::text FROM {staged} LIMIT 2")  # noqa: S608 (our own table)
-        if len(versions) != 1:
+        self.staged_by = session.value(f"SELECT xmin::text FROM {staged} LIMIT 1") or ""  # noqa: S608 (our own table)
+        others = f"SELECT EXISTS (SELECT FROM {staged} WHERE xmin <> $1::xid)"  # noqa: S608 (our own table)
+        if not self.staged_by or session.value(others, self.staged_by):
             raise _edited(self.plan)
-        self.staged_by = versions[0][0]
 
     def write(self, session: Session, batch: Batch) -> int:
         """One batch in the open transaction: change, ledger and the batch's own row; returns the rows changed."""

@@ -19,7 +19,7 @@ def test_the_harness_runs_and_each_side_decides_alike(
 ) -> None:
     """It compares decisions before it prints a ratio, so that it ends at all says that they are equal."""
     figures = list(measured(Setting(database, ROWS, rounds=1, data=tmp_path, peers=False)))
-    assert {figure.subject for figure in figures} == set("abcdefgh")
+    assert {figure.subject for figure in figures} == set("abcdefghi")
     skipped = {figure.subject for figure in figures if figure.value is None}
     assert skipped <= {"d", "e", "h"}, "only peers and labelled data may be absent"
     assert all(figure.note for figure in figures if figure.value is None), "what is skipped says why"
