@@ -57,7 +57,7 @@ AS_BEFORE = (
     "ANALYZE invoices",
 )
 BARE = """
-    UPDATE historical_transactions AS target
+    UPDATE public.historical_transactions AS target
     SET invoice_id = staged.after_1, lease_start_date = staged.after_2, lease_end_date = staged.after_3,
         lease_rent_amount = staged.after_4
     FROM {staged} AS staged WHERE target.id = staged.target_key
