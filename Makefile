@@ -5,7 +5,7 @@ BIN := .venv/bin
 BROWSERS := chromium chromium-browser google-chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name && exit 0; done; exit 1
 
-.PHONY: demo test lint browser chaos bench golden constraints clean
+.PHONY: demo test lint browser engines chaos bench golden constraints clean
 
 demo: .venv/.runtime
 	@$(BIN)/recon demo
@@ -19,6 +19,10 @@ lint: .venv/.development
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/marimo check --strict notebooks/*.py
+
+# Every test on every server; `make test` runs those that ask nothing of the server on one of them only.
+engines: .venv/.development
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --every-engine
 
 # What is in `make test` in short: hundreds of faults among thousands of writes of other people, in less than ten minutes.
 chaos: .venv/.development

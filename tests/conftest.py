@@ -19,15 +19,23 @@ from tests.postgres import DebianServer, debian_binaries
 ENGINES = ("embedded", "debian")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-engine", action="store_true", help="run tests marked one_engine on every engine too")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "one_engine: run on the embedded PostgreSQL only, because the test is slow")
+    config.addinivalue_line(
+        "markers",
+        "one_engine: run on the embedded PostgreSQL only, because the test is slow or asks nothing of the server",
+    )
     for name in [name for name in os.environ if name.startswith("RECON_")]:
         del os.environ[name]  # a developer's own settings must not reach the tests
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
-        only_one = metafunc.definition.get_closest_marker("one_engine")
+        every = metafunc.config.getoption("--every-engine")
+        only_one = metafunc.definition.get_closest_marker("one_engine") and not every
         metafunc.parametrize("engine", ENGINES[:1] if only_one else ENGINES, scope="session")
 
 

@@ -19,6 +19,8 @@ from recon.matching.attempt import Attempt, attempt
 from recon.spec import Pass
 from tests.support import execute, recon
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 
 def tried(database: Database, rule: dict[str, Any], target: dict[str, Any], source: dict[str, Any]) -> Attempt:
     with database.session(read_only=True) as session:

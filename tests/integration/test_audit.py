@@ -18,6 +18,8 @@ from recon.errors import NotFound, UsageError
 from recon.workspace import Workspace
 from tests.support import execute, recon, rows
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 
 def kinds(result: Audit) -> list[tuple[str, int | None]]:
     return [(item.kind, item.entry) for item in result.findings]

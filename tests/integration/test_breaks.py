@@ -21,6 +21,8 @@ from recon.matching.bound import Bound
 from recon.spec import Reconciliation
 from tests.support import execute, recon, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 HOSTILE = [
     "it's",
     'a "quoted" one',

@@ -19,6 +19,8 @@ from recon.matching.pool import Pool
 from recon.spec import Reconciliation
 from tests.support import execute, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 TABLES = (
     "CREATE TABLE pay (id int PRIMARY KEY, code text, grp int, paid date, lease_id int)",
     "CREATE TABLE lease (id int PRIMARY KEY, code text, grp int, open boolean)",

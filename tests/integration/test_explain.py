@@ -16,6 +16,8 @@ from recon.matching.explain import Explanation, explain
 from recon.spec import Reconciliation
 from tests.support import execute, recon, rows
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 FIELDS: dict[str, Any] = {
     "name": "jobs",
     "target": {"table": "reservations", "key": "id", "where": "status <> 'draft'"},

@@ -17,6 +17,8 @@ from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 TABLE = "SELECT * FROM historical_transactions ORDER BY id"
 GUARD = 'AND "target"."invoice_id" IS NOT DISTINCT FROM "staged"."before_1"'
 

@@ -20,6 +20,8 @@ from recon.matching.overrides import Prepared
 from recon.spec import Reconciliation
 from tests.support import execute, recon, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 HOSTILE = [
     "it's",
     'a "quoted" one',

@@ -24,6 +24,8 @@ from recon.reports.run import NOTEBOOK, latest, report, run_notebook
 from recon.workspace import Workspace
 from tests.support import execute, load_rent_sample, rent_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 RENT = "rent_payments"
 KNOWN = {  # INV-07, INV-10: payment, date, property, customer, amount, invoice, lease, what the match means
     1551: ("2025-05-15", 33, 76, "185.00", 20, "LEASE-BH-F18-2025", "final payment of an ended lease, 9 days after its end"),

@@ -23,6 +23,8 @@ from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, recon, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 EVERYTHING = """
     SELECT (SELECT count(*) FROM recon.audit_log), (SELECT count(*) FROM recon.approvals),
         (SELECT count(*) FROM recon.batches), (SELECT string_agg(state, ',') FROM recon.plans)
