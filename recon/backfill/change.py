@@ -104,6 +104,7 @@ class Change:
     sets: tuple[Value, ...] = ()  # of an orphan
     inserts: tuple[Value, ...] = ()  # of a record that is made
     identity: tuple[str, ...] = ()  # those inserted columns by which the first pass knows it
+    link_collation: str = "default"  # of a link column that holds text
 
     @property
     def keys(self) -> list[str]:

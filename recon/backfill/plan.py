@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from recon.backfill.staging import Draft, Staged, stage
 from recon.database import relations, roles, tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, SchemaMismatch, SpecError, UsageError, did_you_mean
+from recon.expressions import TEXT_TYPES
 from recon.matching import precision
 from recon.matching import run as runs
 from recon.matching.bind import bind
@@ -165,6 +166,8 @@ def _change(session: Session, spec: Reconciliation) -> Change:
             todo="Create a unique index on the key, or name another key.",
         )
     made = change.of(bound, table)
+    if spec.link and table.columns[spec.link.column] in TEXT_TYPES:
+        made = replace(made, link_collation=relations.collation(session, table, spec.link.column))
     fixed = relations.unwritable(session, table, made.columns)
     if fixed:
         raise SchemaMismatch(

@@ -24,7 +24,6 @@ DRIFTS = {
 Cases = list[tuple[exp.Expr, str]]
 # What `verify.sql` says of a row that was written and that somebody has changed or deleted since.
 GONE, CHANGED = "the row is gone", "the row holds another value"
-NOT_OURS_NOW = (GONE, CHANGED)
 
 
 def dry_run(change: Change, plan: str) -> exp.Select:

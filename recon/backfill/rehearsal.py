@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -47,14 +47,19 @@ def rehearse(database: Database, plan: Plan) -> Applied:
         meanwhile.agree(session, plan)
         drifts = drift.listed(session, bundle, plan)
         shown = _sample(session, plan)
-        done = session.value("SELECT coalesce(sum(changed), 0)::int8 FROM recon.batches WHERE plan = $1", plan.plan)
+        written = session.rows("SELECT first, last, changed FROM recon.batches WHERE plan = $1", plan.plan)
+        done = sum(rows for _, _, rows in written)
+        left = batches.gaps([(first, last) for first, last, _ in written], plan.rows)
         checked = perf_counter() - began
-        ranges = [(1, min(plan.rows, SAMPLE_ROWS))]
+        # What an interrupted apply left; where it left nothing but its last move, the first rows again.
+        ranges = _first(left or [(1, plan.rows)], SAMPLE_ROWS)
         sample = [batches.at(session, plan, "staged", *places) for places in batches.pieces(ranges, batches.Pace())]
         uses_the_key(session, plan, statement, sample[0])
         explained = session.rows(f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, SETTINGS) {statement}", *sample[0].bounds)
         changed = session.value(
-            f"SELECT count(*) FROM {tables.own('ledger', plan.plan).sql(DIALECT)} WHERE place <= $1::bigint",  # noqa: S608 (our own)
+            f"SELECT count(*) FROM {tables.own('ledger', plan.plan).sql(DIALECT)}"  # noqa: S608 (our own)
+            " WHERE place BETWEEN $1::bigint AND $2::bigint",
+            sample[0].first,
             sample[0].last,
         )
         timed = sample[1:] or sample
@@ -79,9 +84,23 @@ def rehearse(database: Database, plan: Plan) -> Applied:
         batches=len(sample),
         checking_seconds=checked,
         query_plan="\n".join(row[0] for row in explained),
-        predicted_seconds=checked + seconds * (plan.rows - done) / tried,
+        predicted_seconds=checked + seconds * sum(last - first + 1 for first, last in left) / tried,
         sample=shown,
     )
+
+
+def _first(ranges: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:
+    """So many places of these ranges, from the first on.
+
+    >>> _first([(1, 2), (5, 9)], 4)
+    [(1, 2), (5, 6)]
+    """
+    found: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if rows > 0:
+            found.append((first, min(last, first + rows - 1)))
+            rows -= found[-1][1] - first + 1
+    return found
 
 
 def uses_the_key(session: Session, plan: Plan, statement: str, batch: Batch) -> None:

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import batches, executor, proofs, seams, sign_off, states, work
+from recon.backfill import batches, executor, referring, scripts, seams, sign_off, states, work
 from recon.backfill import plan as plans
 from recon.backfill.batches import Batch
-from recon.backfill.change import Shape
+from recon.backfill.change import INSERT, Shape
 from recon.backfill.executor import Notice, Progress
 from recon.backfill.plan import Plan
 from recon.backfill.work import Job, Tally
@@ -67,7 +67,7 @@ def revert(
         IllegalMove: nothing of the plan was applied, or it is reverted already.
         NotApproved, BundleChanged, WrongDatabase: the sign-off covers revert.sql too, and is checked again.
         BundleChanged: rows of the ledger were taken out, so that it no longer says all that was written.
-        Locked: another writer is at work, or somebody holds the rows.
+        Locked: another writer is at work, somebody holds the rows, or rows of others would be deleted with ours.
     """
     found = plans.load(database, workspace, plan)
     if found.state not in REVERTIBLE:
@@ -82,11 +82,16 @@ def revert(
             )
         written = _whole_ledger(session, found)
         statement = signed.bundle.scripts["revert.sql"]
+
+        def write(writer: Session, batch: Batch) -> int:
+            referring.nobody(database, writer, found, batch)
+            return writer.execute(statement, *batch.bounds).rowcount
+
         job = Job(
             plan=found,
             kind="ledger",
             ranges=[(1, last)] if (last := batches.last_place(session, found, "ledger")) else [],
-            write=lambda writer, batch: writer.execute(statement, *batch.bounds).rowcount,
+            write=write,
             whole=last <= batches.ONE_TRANSACTION_ROWS,
             before_commit=_any_number,
         )
@@ -96,7 +101,7 @@ def revert(
                 job.write(session, batches.at(session, found, "ledger", 1, last))
                 conflicts, rows = _conflicts(session, found)
             else:  # a large one is not written even to be rolled back
-                conflicts, rows = _foreseen(session, found, signed.bundle.scripts["verify.sql"])
+                conflicts, rows = _foreseen(session, found)
             session.rollback()
             restored = written - conflicts
             return Reverted(plan, False, written, restored, conflicts, rows, perf_counter() - began, found.state)
@@ -144,13 +149,34 @@ def _conflicts(session: Session, plan: Plan) -> tuple[int, list[str]]:
     return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]
 
 
-def _foreseen(session: Session, plan: Plan, statement: str) -> tuple[int, list[str]]:
-    """Rows that no longer hold what was written, by the signed verify.sql: how many, and the keys of the first."""
-    names = Shape.of_document(plan.document).key_names
+def _foreseen(session: Session, plan: Plan) -> tuple[int, list[str]]:
+    """Rows of the ledger that no longer hold what was written: how many, and the keys of the first."""
+    shape = Shape.of_document(plan.document)
+    ledger, names = (
+        tables.own("ledger", plan.plan).sql(DIALECT),
+        ", ".join(f"ledger.{quote(k)}" for k in shape.key_names),
+    )
+    same = " AND ".join(
+        f"target.{quote(key)} = ledger.{quote(name)}" for key, name in zip(shape.keys, shape.key_names, strict=True)
+    )
+    written: dict[str, list[str]] = plan.document["columns"]
+    # An update holds the link's columns as well, which it does not write: they are known by their images.
+    held = " AND ".join(
+        f'(target.{quote(name)}::text COLLATE "C" IS NOT DISTINCT FROM ledger.after_{n}::text COLLATE "C"'
+        f" OR ledger.before_{n} IS NULL AND ledger.after_{n} IS NULL AND ledger.action <> ALL (${n}::text[]))"
+        for n, name in enumerate(shape.columns, 1)
+    )
+    number = len(shape.columns)
+    untouched = ""
+    if shape.inserts:
+        digest = scripts.row_digest().sql(DIALECT)
+        untouched = f"WHEN ledger.action = '{INSERT}' THEN {digest} = ledger.row_digest "
     rows = session.rows(
-        f"SELECT count(*) OVER (), {', '.join(map(quote, names))} FROM ({statement}) AS wrong"  # noqa: S608 (signed)
-        " WHERE problem = ANY ($1) LIMIT $2::int",
-        list(proofs.NOT_OURS_NOW),
+        f"SELECT count(*) OVER (), {names} FROM {ledger} AS ledger"  # noqa: S608 (quoted)
+        f" LEFT JOIN {executor.target_name(plan)} AS target ON {same}"
+        f" WHERE ledger.reverted_at IS NULL AND (CASE WHEN target.{quote(shape.keys[0])} IS NULL THEN false"
+        f" {untouched}ELSE {held} END) IS NOT TRUE ORDER BY {names} LIMIT ${number + 1}::int",
+        *[[action for action, columns in written.items() if name in columns] for name in shape.columns],
         SHOWN_CONFLICTS,
     )
     return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]

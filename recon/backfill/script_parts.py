@@ -164,15 +164,15 @@ def records(change: Change, recorded: str) -> exp.Expr:
 def taken(change: Change) -> exp.Expr:
     """Some row holds the source record of a staged row in its link column.
 
-    Two texts are equal in every collation that knows no other equality than that of their bytes; in the database's own
-    an index on the link column can be used.
+    Two texts are equal in every collation that knows no other equality than that of their bytes; in the link column's own
+    an index on it can be used.
     """
     assert change.bound.spec.link is not None
     name = change.bound.spec.link.column
     held: exp.Expr = column("holder", name)
     key: exp.Expr = column("staged", "source_key")
     if change.table.columns[name] in TEXT_TYPES:
-        key = exp.Collate(this=key, expression=exp.Identifier(this="default", quoted=True))
+        key = exp.Collate(this=key, expression=exp.Identifier(this=change.link_collation, quoted=True))
     return exists(change.table.aliased("holder"), [exp.EQ(this=held, expression=key)])
 
 

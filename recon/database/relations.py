@@ -32,6 +32,12 @@ _COLUMNS = """
     SELECT attname, atttypid, format_type(atttypid, atttypmod) FROM pg_attribute
     WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
+# The collation that a column compares by, where a script can name it without its schema and it tells all texts apart.
+_COLLATIONS = """
+    SELECT attname::text, collname::text FROM pg_attribute JOIN pg_collation ON pg_collation.oid = attcollation
+    WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped
+      AND collnamespace = 'pg_catalog'::regnamespace AND collisdeterministic
+"""
 _TYPE_NAMES = "SELECT oid, format_type(oid, NULL) FROM pg_type WHERE oid = ANY($1::oid[])"
 _RELATION = """
     SELECT class.oid, namespace.nspname, class.relname, class.relkind
@@ -288,6 +294,11 @@ def is_unique(session: Session, relation: Relation, keys: Sequence[str]) -> bool
     return relation.oid is not None and bool(session.value(_UNIQUE, relation.oid, list(keys)))
 
 
+def collation(session: Session, relation: Relation, name: str) -> str:
+    """The collation by which an index on this column is ordered; the database's own where no script could name it."""
+    return dict(session.rows(_COLLATIONS, relation.oid)).get(name, "default")
+
+
 def unwritable(session: Session, relation: Relation, names: Sequence[str]) -> list[str]:
     """Those of the named columns that PostgreSQL alone fills: generated ones, and GENERATED ALWAYS AS IDENTITY."""
     if relation.oid is None:
@@ -329,6 +340,9 @@ _FINGERPRINT = """
     UNION ALL SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = $1::oid
     UNION ALL SELECT 'trigger ' || tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid) || ' ' || md5(prosrc)
     FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE tgrelid = $1::oid AND NOT tgisinternal
+    UNION ALL SELECT 'trigger of a part ' || tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid) || ' ' || md5(prosrc)
+    FROM pg_partition_tree($1::oid) JOIN pg_trigger ON tgrelid = relid JOIN pg_proc ON pg_proc.oid = tgfoid
+    WHERE relid <> $1::oid AND NOT tgisinternal
     UNION ALL SELECT 'rule ' || ev_enabled::text || ' ' || pg_get_ruledef(oid) FROM pg_rewrite WHERE ev_class = $1::oid
     UNION ALL SELECT 'policy ' || quote_ident(polname) || ' ' || polcmd::text || ' ' || polpermissive::text
         || ' for ' || ARRAY(SELECT role::regrole::text FROM unnest(polroles) AS role ORDER BY 1)::text
@@ -346,7 +360,8 @@ def fingerprint(session: Session, relation: Relation) -> str:
     """sha256 over all that decides how a table takes a write: what a reviewer relied on.
 
     That is its kind, columns and defaults, constraints, indexes, triggers with the text of their functions, and rules
-    (and whether they are switched on), row security with its policies, and the tables it inherits from or is divided into.
+    (and whether they are switched on), row security with its policies, and the tables it inherits from or is divided into,
+    with their triggers.
     """
     with _full_names(session):
         lines = sorted(row[0] for row in session.rows(_FINGERPRINT, relation.oid))
@@ -364,6 +379,11 @@ _VERSION = """
         UNION ALL SELECT 'trigger', pg_trigger.oid::bigint, pg_trigger.xmin FROM pg_trigger WHERE tgrelid = $1::oid
         UNION ALL SELECT 'function', pg_proc.oid::bigint, pg_proc.xmin
         FROM pg_proc WHERE oid IN (SELECT tgfoid FROM pg_trigger WHERE tgrelid = $1::oid)
+        UNION ALL SELECT 'trigger of a part', pg_trigger.oid::bigint, pg_trigger.xmin
+        FROM pg_partition_tree($1::oid) JOIN pg_trigger ON tgrelid = relid WHERE relid <> $1::oid
+        UNION ALL SELECT 'function of a part', pg_proc.oid::bigint, pg_proc.xmin FROM pg_proc WHERE oid IN (
+            SELECT tgfoid FROM pg_partition_tree($1::oid) JOIN pg_trigger ON tgrelid = relid WHERE relid <> $1::oid
+        )
         UNION ALL SELECT 'rule', oid::bigint, xmin FROM pg_rewrite WHERE ev_class = $1::oid
         UNION ALL SELECT 'policy', oid::bigint, xmin FROM pg_policy WHERE polrelid = $1::oid
         UNION ALL SELECT 'child', inhrelid::bigint, xmin FROM pg_inherits WHERE inhparent = $1::oid

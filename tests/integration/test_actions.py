@@ -16,7 +16,7 @@ from recon.backfill import sign_off
 from recon.backfill import verify as verifying
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
-from recon.errors import DatabaseFailed, SchemaMismatch, SpecError, Stale, UsageError
+from recon.errors import DatabaseFailed, Locked, SchemaMismatch, SpecError, Stale, UsageError
 from recon.matching import overrides
 from recon.matching import run as runs
 from recon.spec import Reconciliation
@@ -601,6 +601,28 @@ def test_a_row_that_others_refer_to_is_not_deleted_and_the_revert_says_so(
     assert everything(stays) == after
     execute(stays, "DELETE FROM pin")
     assert revert(stays, workspace, plan).conflicts == 0
+
+
+@pytest.mark.parametrize("follow", ["CASCADE", "SET NULL"])
+def test_rows_of_others_are_not_deleted_or_emptied_with_an_inserted_row(
+    stays: Database, workspace: Workspace, follow: str
+) -> None:
+    execute(stays, f"CREATE TABLE pin (stay_id uuid REFERENCES stay (id) ON DELETE {follow})")
+    execute(stays, f"ALTER TABLE stay ADD COLUMN parent uuid REFERENCES stay (id) ON DELETE {follow}")
+    plan = make(stays, workspace, stays_spec())
+    before = everything(stays)
+    apply(stays, workspace, plan)
+    execute(stays, "INSERT INTO pin SELECT id FROM stay WHERE external_id = '8'")
+    after = everything(stays)
+    key = rows(stays, "SELECT id::text FROM stay WHERE external_id = '8'")[0][0]
+    for write in (False, True):
+        with pytest.raises(Locked, match=f"public.pin refer .*{key}"):
+            reverting.revert(stays, workspace, plan.plan, "ann", execute=write)
+    assert everything(stays) == after
+    assert rows(stays, "SELECT count(stay_id) FROM pin") == [(1,)]
+    execute(stays, "DELETE FROM pin")
+    assert revert(stays, workspace, plan).conflicts == 0
+    assert everything(stays) == before
 
 
 # -- triggers --------------------------------------------------------------------------------------------
