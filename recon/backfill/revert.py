@@ -152,10 +152,8 @@ def _conflicts(session: Session, plan: Plan) -> tuple[int, list[str]]:
 def _foreseen(session: Session, plan: Plan) -> tuple[int, list[str]]:
     """Rows of the ledger that no longer hold what was written: how many, and the keys of the first."""
     shape = Shape.of_document(plan.document)
-    ledger, names = (
-        tables.own("ledger", plan.plan).sql(DIALECT),
-        ", ".join(f"ledger.{quote(k)}" for k in shape.key_names),
-    )
+    ledger = tables.own("ledger", plan.plan).sql(DIALECT)
+    names = ", ".join(f"ledger.{quote(name)}" for name in shape.key_names)
     same = " AND ".join(
         f"target.{quote(key)} = ledger.{quote(name)}" for key, name in zip(shape.keys, shape.key_names, strict=True)
     )
