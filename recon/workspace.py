@@ -20,6 +20,7 @@ from recon.spec import Reconciliation
 
 POLICY_FILE = "recon.toml"
 SIGNERS_FILE = "allowed_signers"  # whose SSH keys count; the workspace's own, never one that comes with a bundle
+LONGEST_DAYS = 36_500  # a hundred years; what is longer ends in no calendar
 _PACKAGE = Path(__file__).parent
 
 
@@ -40,12 +41,12 @@ class SignOffPolicy(BaseModel):
     approvals: int = Field(1, ge=1)
     recorded_by_name: bool = True
     applier_may_approve: bool = True
-    standing_days: int = Field(90, ge=0)
+    standing_days: int = Field(90, ge=0, le=LONGEST_DAYS)
 
 
 class PlanPolicy(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    expires_days: int = Field(7, ge=1)
+    expires_days: int = Field(7, ge=1, le=LONGEST_DAYS)
     tolerance_rows: int = Field(0, ge=0)
 
 

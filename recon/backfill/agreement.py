@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from recon.backfill.states import MOVES
 from recon.database import tables
@@ -45,6 +46,13 @@ _DOCUMENTS = """
       AND (log.entry IS NOT NULL OR encode(sha256(convert_to(document, 'UTF8')), 'hex') <> digest)
     ORDER BY plans.plan
 """
+# What the database keeps of a plan beside its document, in the order of _SAID_OF_PLAN.
+_COLUMNS = """
+    SELECT plan, document, plan, reconciliation, run, author, row_count,
+        to_char(created_at, 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"'), to_char(expires_at, 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
+    FROM recon.plans WHERE $1::text IS NULL OR plan = $1 ORDER BY plan
+"""
+_SAID_OF_PLAN = ("plan", "reconciliation", "run", "author", "rows", "created", "expires")
 # An approval is in the log as an entry of its own, or by name in the move that it led to. Plans of format 1 are older
 # than the chain: not every approval of theirs was logged. Names are one person's whatever their case and white space.
 _UNLOGGED_APPROVALS = """
@@ -78,23 +86,48 @@ _OTHER_APPROVALS = """
     FROM said LEFT JOIN standing ON standing.plan = said.plan AND standing.person = said.person
     WHERE standing.withdrawn IS NULL AND NOT said.withdrawn OR standing.withdrawn <> said.withdrawn ORDER BY said.entry
 """
+# How each person's approval was given by the last entry that tells it, beside what stands.
+_REWRITTEN_APPROVALS = """
+    WITH said AS (
+        SELECT DISTINCT ON (plan, person) plan, person, entry, detail
+        FROM recon.audit_log, lower(regexp_replace(actor, '[[:space:]]', '', 'g')) AS person
+        WHERE event = 'approval' AND detail ? 'method' AND NOT detail ? 'refused' AND ($1::text IS NULL OR plan = $1)
+        ORDER BY plan, person, entry DESC
+    )
+    SELECT said.plan, approvals.approver, said.entry
+    FROM said JOIN recon.approvals ON approvals.plan = said.plan
+        AND lower(regexp_replace(approvals.approver, '[[:space:]]', '', 'g')) = said.person
+    WHERE said.detail->>'method' <> approvals.method OR said.detail->>'key' IS DISTINCT FROM approvals.key
+    ORDER BY said.entry
+"""
 # The detail of an entry about a standing sign-off holds its id.
 _STANDING = """
     WITH said AS (
-        SELECT log.entry, log.event, value AS id
-        FROM recon.audit_log AS log, jsonb_each_text(log.detail) AS part (name, value)
-        WHERE log.event IN ('standing given', 'standing withdrawn')
+        SELECT entry, event, actor, detail, detail->>'standing' AS id FROM recon.audit_log
+        WHERE event IN ('standing given', 'standing withdrawn')
+    ),
+    found AS (
+        SELECT coalesce(standing.id, given.id) AS id, coalesce(withdrawn.entry, given.entry) AS entry,
+            CASE
+                WHEN given.entry IS NULL THEN 'the log does not say that anybody gave it'
+                WHEN standing.id IS NULL THEN 'it is gone, and the log says that it was given'
+                WHEN given.detail ? 'digest' AND (
+                    given.detail->>'digest' <> encode(sha256(convert_to(standing.document, 'UTF8')), 'hex')
+                    OR (given.detail->>'digest', given.detail->>'method', given.actor)
+                        IS DISTINCT FROM (standing.digest, standing.method, standing.given_by)
+                    OR given.detail->>'key' IS DISTINCT FROM standing.key
+                ) THEN 'it is not as it was given'
+                WHEN standing.withdrawn_at IS NULL AND withdrawn.entry IS NOT NULL
+                    THEN 'it stands although the log says that it was withdrawn'
+                WHEN standing.withdrawn_at IS NOT NULL AND withdrawn.entry IS NULL
+                    THEN 'it is withdrawn, and the log does not say by whom'
+            END AS says
+        FROM (SELECT * FROM said WHERE event = 'standing given') AS given
+        FULL JOIN recon.standing_sign_offs AS standing ON standing.id = given.id
+        LEFT JOIN said AS withdrawn
+            ON withdrawn.id = coalesce(standing.id, given.id) AND withdrawn.event = 'standing withdrawn'
     )
-    SELECT standing.id, withdrawn.entry,
-        CASE
-            WHEN given.entry IS NULL THEN 'the log does not say that anybody gave it'
-            WHEN withdrawn_at IS NULL THEN 'it stands although the log says that it was withdrawn'
-            ELSE 'it is withdrawn, and the log does not say by whom'
-        END
-    FROM recon.standing_sign_offs AS standing
-    LEFT JOIN said AS given ON given.id = standing.id AND given.event = 'standing given'
-    LEFT JOIN said AS withdrawn ON withdrawn.id = standing.id AND withdrawn.event = 'standing withdrawn'
-    WHERE given.entry IS NULL OR (withdrawn_at IS NULL) <> (withdrawn.entry IS NULL) ORDER BY standing.id
+    SELECT id, entry, says FROM found WHERE says IS NOT NULL ORDER BY id, entry
 """
 _WRITTEN = """
     WITH batch AS (
@@ -154,6 +187,9 @@ def compare(session: Session, plan: str | None, add: Add) -> dict[str, int]:
             "its document is not the one of its digest" if rewritten else "its digest is not the one it was made with"
         )
         add("document", says, entry, name)
+    for name, document, *columns in session.rows(_COLUMNS, plan):
+        if others := _other_columns(document, columns):
+            add("document", f"the database keeps of it otherwise than its document: {', '.join(others)}", None, name)
     _approvals(session, plan, add)
     return {
         "plans": session.value("SELECT count(*) FROM recon.plans WHERE $1::text IS NULL OR plan = $1", plan),
@@ -163,12 +199,26 @@ def compare(session: Session, plan: str | None, add: Add) -> dict[str, int]:
     }
 
 
+def _other_columns(text: str, columns: Sequence[object]) -> list[str]:
+    """What a plan's document says otherwise; one that cannot be read, or is older and does not say it, says nothing."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(document, dict):
+        return []
+    said = cast("dict[str, object]", document)
+    return [name for name, kept in zip(_SAID_OF_PLAN, columns, strict=True) if name in said and said[name] != kept]
+
+
 def _approvals(session: Session, plan: str | None, add: Add) -> None:
     for name, approver in session.rows(_UNLOGGED_APPROVALS, plan):
         add("approval", f"the log does not say that {approver} approved this digest", None, name)
     for name, actor, entry, withdrawn in session.rows(_OTHER_APPROVALS, plan):
         says = {None: "is gone", True: "is withdrawn, and the log does not say so", False: "was withdrawn, and stands"}
         add("approval", f"the approval of {actor} {says[withdrawn]}", entry, name)
+    for name, approver, entry in session.rows(_REWRITTEN_APPROVALS, plan):
+        add("approval", f"the approval of {approver} was not given as it stands", entry, name)
     for identity, entry, why in session.rows(_STANDING):
         add("standing sign-off", f"{identity}: {why}", entry, None)
 

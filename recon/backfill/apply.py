@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import sqlalchemy as sa
@@ -63,7 +63,8 @@ def apply(
     with executor.writing(database, found) as (session, alone), database.session() as watch:
         executor.limited(watch)
         signed = sign_off.check(session, database, workspace, plan, actor)
-        found = plans.read(session, workspace, plan)
+        # The very plan that was checked, as it stands by now.
+        found = replace(signed.plan, state=states.current(session, plan))
         if found.state == "applied" or found.state == "verified":
             return Applied(plan, True, found.rows, 0, 0, [], 0.0, found.state)
         if found.state not in RESUMABLE:

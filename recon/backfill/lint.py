@@ -109,9 +109,12 @@ def _full_names(script: Script) -> Iterator[str]:
 
 def _own_tables(script: Script) -> Iterator[str]:
     for table in script.tree.find_all(exp.Table):
-        if table.db.lower() in ("pg_catalog", "information_schema"):
+        # A name without quotes is read in small letters; one without a schema may be found in PostgreSQL's own.
+        schema = table.args.get("db")
+        name = table.db if schema is None or schema.args.get("quoted") else table.db.lower()
+        if (name or table.name).lower().startswith("pg_") or name.lower() == "information_schema":
             yield f"reads the system table {table.name}"
-        if table.db == script.staged[0] and (table.db, table.name) not in (script.staged, script.ledger):
+        if name == script.staged[0] and (table.db, table.name) not in (script.staged, script.ledger):
             yield f"uses {table.db}.{table.name}, which is not this plan's"
 
 
@@ -224,9 +227,15 @@ def _recorded(script: Script) -> Iterator[str]:
                 or not write.args.get("returning")
             ):
                 yield f"has {type(write).__name__.upper()} without a row in the ledger"
+        for write in script.writes:
+            if written(write) == script.ledger and write.args.get("conflict"):
+                yield "may change rows that are in the ledger"
         return
     if not any(written(write) == script.ledger for write in script.writes):
         yield "does not mark in the ledger what it undid"
+    for write in script.writes:
+        if written(write) == script.ledger and not script_tree.marks_undone(script, write):
+            yield "marks rows in the ledger that it did not undo"
     for write in script.changes():
         open_rows = exp.Is(this=exp.column("reverted_at", script.alias_of(script.ledger, write)), expression=exp.Null())
         if not any(_same(condition, open_rows) for condition in conditions(write)):

@@ -49,6 +49,23 @@ class Plan:
     document: dict[str, Any]
     bundle: Path
 
+    @property
+    def otherwise(self) -> list[str]:
+        """Which columns of the kept plan say something else than its document does.
+
+        An earlier expiry is no other: it takes from the plan, and gives it nothing.
+        """
+        said = self.document
+        pairs: dict[str, tuple[object, object]] = {
+            "plan": (self.plan, said["plan"]),
+            "reconciliation": (self.reconciliation, said["reconciliation"]),
+            "run": (self.run, said["run"]),
+            "author": (self.author, said["author"]),
+            "rows": (self.rows, said["rows"]),
+        }
+        later = ["expires"] if self.expires_at > datetime.fromisoformat(said["expires"]) else []
+        return [name for name, (column, signed) in pairs.items() if column != signed] + later
+
     def as_dict(self) -> dict[str, Any]:
         """The document of `recon plan --json`, and a little more."""
         return {
@@ -305,6 +322,9 @@ def listed(database: Database, workspace: Workspace, reconciliation: str | None 
 
 
 def _plan(row: dict[str, Any], workspace: Workspace) -> Plan:
+    expires = row["expires_at"]
+    if not isinstance(expires, datetime):  # somebody wrote infinity: later than any plan says, and so refused
+        expires = datetime.max.replace(tzinfo=UTC)
     return Plan(
         plan=row["plan"],
         reconciliation=row["reconciliation"],
@@ -314,7 +334,7 @@ def _plan(row: dict[str, Any], workspace: Workspace) -> Plan:
         author=row["author"],
         rows=row["row_count"],
         created_at=row["created_at"],
-        expires_at=row["expires_at"],
+        expires_at=expires,
         document=json.loads(row["document"]),
         bundle=workspace.backfills / row["plan"],
     )

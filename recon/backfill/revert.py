@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -75,7 +75,8 @@ def revert(
     began = perf_counter()
     with executor.writing(database, found) as (session, alone):
         signed = sign_off.check(session, database, workspace, plan, actor, undoing=True)
-        found = plans.read(session, workspace, plan)
+        # The very plan that was checked, as it stands by now.
+        found = replace(signed.plan, state=states.current(session, plan))
         if found.state not in REVERTIBLE:
             raise IllegalMove(
                 f"Plan {plan} is {found.state}.", why="Another revert was faster.", todo="See `recon plans`."

@@ -15,7 +15,7 @@ from recon.backfill.contents import Contents
 from recon.backfill.plan import Plan
 from recon.backfill.voices import Tally, stricter
 from recon.database.connect import Database, Session
-from recon.errors import BundleChanged, LintRefused, NotApproved, ReconError, Refused, Stale
+from recon.errors import LintRefused, NotApproved, ReconError, Refused, Stale
 from recon.matching import precision
 from recon.workspace import Workspace
 
@@ -114,15 +114,6 @@ def collect(database: Database, workspace: Workspace, plan: str) -> Review:
 
 def _whole(session: Session, plan: Plan, problems: list[ReconError]) -> Bundle | None:
     """The bundle, if it, the staged rows and the database are the planned ones."""
-    kept = bundle.digest(bundle.canonical(plan.document))
-    if kept != plan.digest:
-        problems.append(
-            BundleChanged(
-                f"What the database keeps of plan {plan.plan} was changed.",
-                why=f"Its sha256 is {kept[:16]}…, the plan's digest is {plan.digest[:16]}….",
-                todo="Make a new plan with `recon plan`.",
-            )
-        )
     try:
         with session.driver.transaction():  # what fails here must not keep the rest from being asked
             return sign_off.intact(session, plan)

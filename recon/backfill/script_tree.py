@@ -237,6 +237,21 @@ def from_places(script: Script, insert: exp.Insert) -> bool:
     return bool(taken) and all(in_places(script, select) for select in taken)
 
 
+def marks_undone(script: Script, mark: Write) -> bool:
+    """Whether a part marks only the places that WITH queries of changes give."""
+    start = mark.args.get("from_")
+    source = start.this if start else None
+    bodies = {cte.alias: cte.this for cte in script.tree.find_all(exp.CTE)}
+    if not isinstance(source, exp.Table) or source.db or source.name not in bodies:
+        return False
+    undoing = {("", write.parent.alias) for write in script.changes() if isinstance(write.parent, exp.CTE)}
+    body = bodies[source.name]
+    reads = {_name(table) for table in body.find_all(exp.Table)} if isinstance(body, exp.Query) else {_name(source)}
+    same = frozenset({(mark.this.alias_or_name, PLACE), (source.alias_or_name, PLACE)})
+    held = any(isinstance(item, exp.EQ) and compared(item) == same for item in conditions(mark))
+    return held and bool(reads) and reads <= undoing
+
+
 def key_names(script: Script) -> list[str]:
     """The columns of recon's own tables that hold the target's key."""
     return Shape.of_document(script.document).key_names

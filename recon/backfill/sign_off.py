@@ -276,6 +276,7 @@ def intact(session: Session, plan: Plan, *, linted: bool = True) -> Bundle:
     Args:
         linted: refuse what lint refuses; a revert does without, for a rule that came later must not lock it out.
     """
+    _as_kept(plan)
     whole = bundle.read(plan.bundle, plan.digest)
     document = whole.document
     if document["format"] != plans.FORMAT:
@@ -301,6 +302,24 @@ def intact(session: Session, plan: Plan, *, linted: bool = True) -> Bundle:
             todo="Make a new plan with `recon plan`.",
         )
     return whole
+
+
+def _as_kept(plan: Plan) -> None:
+    """Refuse a plan of which the database keeps something else than was signed. Raises BundleChanged."""
+    todo = "See `recon audit`; make a new plan with `recon plan`."
+    kept = bundle.digest(bundle.canonical(plan.document))
+    if kept != plan.digest:
+        raise BundleChanged(
+            f"What the database keeps of plan {plan.plan} was changed.",
+            why=f"Its sha256 is {kept[:16]}…, the plan's digest is {plan.digest[:16]}….",
+            todo=todo,
+        )
+    if other := plan.otherwise:
+        raise BundleChanged(
+            f"What the database keeps of plan {plan.plan} was changed.",
+            why=f"Not as in plan.json: {', '.join(other)}.",
+            todo=todo,
+        )
 
 
 def not_expired(session: Session, plan: Plan, actor: str) -> None:

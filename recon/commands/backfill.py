@@ -127,11 +127,12 @@ def approve(
     place = find_workspace(workspace)
     approved = sign_off.approve(open_database(place, database), place, plan, place.actor, key=key, signature=signature)
     how = "signed" if key or signature else "recorded by name: a record, not a proof"
-    after = (
-        "It waits for another reviewer."
-        if approved.state == "planned"
-        else f"Next: `recon apply {plan}` shows, `--execute` writes."
-    )
+    if approved.state == "planned":
+        after = "It waits for another reviewer."
+    elif approved.state in sign_off.GOING_ON:
+        after = f"Next: `recon apply {plan}` shows, `--execute` writes."
+    else:
+        after = f"Nothing is left to write; `recon revert {plan}` shows what would be undone."
     answer(
         approved.as_dict(),
         as_json,

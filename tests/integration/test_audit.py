@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recon.backfill import apply as applying
-from recon.backfill import audit, replay, revert
+from recon.backfill import audit, replay, revert, standing
 from recon.backfill.plan import Plan
 from recon.backfill.replay import Audit
 from recon.database import tables
@@ -16,7 +16,7 @@ from recon.database.chain import BEFORE_THE_FIRST, entry_hash
 from recon.database.connect import Database
 from recon.errors import NotFound, UsageError
 from recon.workspace import Workspace
-from tests.support import execute, recon, rows
+from tests.support import RENT, execute, load_rent_sample, recon, rows
 
 pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
 
@@ -205,6 +205,13 @@ def test_a_plan_from_start_to_end_agrees_with_its_log(rent: Database, workspace:
             "approval",
             "does not say that eve approved",
         ),
+        ("UPDATE recon.plans SET author = 'eve'", "document", "otherwise than its document: author"),
+        ("UPDATE recon.plans SET expires_at = expires_at + interval '1 year'", "document", "its document: expires"),
+        (
+            "UPDATE recon.approvals SET method = 'signed', signature = 'x', key = 'SHA256:x'",
+            "approval",
+            "the approval of bob was not given as it stands",
+        ),
         ("UPDATE recon.approvals SET approver = 'eve'", "approval", "does not say that eve approved"),
         ("UPDATE recon.approvals SET digest = 'x'", "approval", "does not say that bob approved"),
         ("UPDATE recon.batches SET changed = changed - 1", "ledger", "the log says 10"),
@@ -292,6 +299,39 @@ def test_a_standing_sign_off_agrees_with_its_entries(database: Database) -> None
     assert replay.replay(database).whole
     execute(database, "UPDATE recon.standing_sign_offs SET withdrawn_at = NULL")
     assert "it stands although" in replay.replay(database).findings[0].says
+
+
+@pytest.mark.parametrize(
+    ("tampering", "says"),
+    [
+        ("UPDATE recon.standing_sign_offs SET document = document || ' '", "it is not as it was given"),
+        (
+            "UPDATE recon.standing_sign_offs SET document = '{}', digest = encode(sha256('{}'), 'hex')",
+            "it is not as it was given",
+        ),
+        ("UPDATE recon.standing_sign_offs SET given_by = 'eve'", "it is not as it was given"),
+        ("DELETE FROM recon.standing_sign_offs", "it is gone"),
+    ],
+)
+def test_a_standing_sign_off_that_was_edited_or_deleted_is_found(
+    database: Database, workspace: Workspace, tampering: str, says: str
+) -> None:
+    load_rent_sample(database)
+    for actor in ("bob", "eve"):
+        given = standing.give(database, workspace, RENT, actor, rows=10, days=30, actions=["link"])
+    standing.withdraw(database, RENT, given.id, "eve", given.id)
+    assert replay.replay(database).whole
+    execute(database, tampering)
+    found = replay.replay(database).findings
+    assert {item.kind for item in found} == {"standing sign-off"}
+    assert any(says in item.says for item in found)
+
+
+def test_a_reason_that_is_the_id_of_another_withdraws_nothing_else(database: Database, workspace: Workspace) -> None:
+    load_rent_sample(database)
+    old, new = (standing.give(database, workspace, RENT, "bob", rows=10, days=30, actions=["link"]) for _ in range(2))
+    standing.withdraw(database, RENT, old.id, "bob", new.id)
+    assert replay.replay(database).findings == ()
 
 
 def test_a_plan_that_is_named_shows_its_entries(rent: Database, applied: Plan) -> None:

@@ -18,7 +18,7 @@ from recon.backfill import revert as reverting
 from recon.backfill.plan import Plan
 from recon.backfill.signatures import Signers
 from recon.database.connect import Database
-from recon.errors import BundleChanged, IllegalMove, NotApproved, UsageError
+from recon.errors import BundleChanged, IllegalMove, NotApproved, Refused, SpecError, UsageError
 from recon.matching import run as runs
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
@@ -535,3 +535,40 @@ def test_the_command_signs_takes_a_signature_and_says_how_one_is_made(
     taken = run("approve", newer.plan, "--signature", str(made), "--json", user="cleo")
     assert (taken.code, taken.json["state"]) == (0, "approved")
     assert run("apply", newer.plan, "--execute", "--json", user="ann").json["changed"] == 10
+
+
+# -- what the database keeps beside what was signed ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE recon.plans SET author = 'eve'",
+        "UPDATE recon.plans SET expires_at = expires_at + interval '1 year'",
+        "UPDATE recon.plans SET expires_at = 'infinity'",
+        "UPDATE recon.plans SET row_count = 1",
+        """UPDATE recon.plans SET document = replace(document, '"tolerance_rows":0', '"tolerance_rows":9')""",
+    ],
+)
+def test_a_plan_that_the_database_keeps_otherwise_than_it_was_signed_is_neither_approved_nor_applied(
+    rent: Database, workspace: Workspace, plan: Plan, tampering: str
+) -> None:
+    before = rows(rent, LINKED)
+    execute(rent, tampering)
+    for actor in ("ann", "bob"):
+        with pytest.raises(Refused):
+            sign_off.approve(rent, workspace, plan.plan, actor)
+    execute(rent, "UPDATE recon.plans SET state = 'approved'", APPROVED_BY_BOB)
+    with pytest.raises(BundleChanged, match="What the database keeps of plan"):
+        applying.apply(rent, workspace, plan.plan, "ann", execute=True)
+    assert rows(rent, LINKED) == before
+
+
+APPROVED_BY_BOB = "INSERT INTO recon.approvals (plan, approver, digest, method) SELECT plan, 'bob', digest, 'recorded' FROM recon.plans"
+
+
+@pytest.mark.parametrize("line", ["[sign_off]\nstanding_days = 99999999999", "[plan]\nexpires_days = 99999999999"])
+def test_more_days_than_a_calendar_has_are_refused_in_words(workspace: Workspace, line: str) -> None:
+    (workspace.root / "recon.toml").write_text(f"{line}\n", encoding="utf-8")
+    with pytest.raises(SpecError, match="less than or equal"):
+        _ = workspace.policy

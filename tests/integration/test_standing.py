@@ -88,6 +88,18 @@ def test_a_run_may_take_the_plan_to_approved_first(rent: Database, workspace: Wo
         sign_off.approve_by_standing(rent, workspace, plan.plan, "ann")
 
 
+def test_who_approves_what_was_applied_is_not_sent_to_apply_it(
+    rent: Database, workspace: Workspace, plan: Plan
+) -> None:
+    give(rent, workspace)
+    applying.apply(rent, workspace, plan.plan, "ann", execute=True)
+    ended = recon("approve", plan.plan, "--workspace", str(workspace.root), url=rent.url, user="bob")
+    assert ended.code == 0
+    assert "is applied" in ended.out
+    assert "recon revert" in ended.out
+    assert "recon apply" not in ended.out
+
+
 def test_a_resume_asks_again_and_undoing_does_not_hang_on_time_or_will(
     rent: Database, workspace: Workspace, plan: Plan
 ) -> None:

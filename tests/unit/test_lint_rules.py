@@ -141,7 +141,10 @@ MUTATIONS = [
     (EXECUTE, '"public"."invoices"', '"invoices"', "full names"),
     (EXECUTE, "HASH_RECORD_EXTENDED(", "public.HASH_RECORD_EXTENDED(", "full names"),
     (EXECUTE, '"public"."invoices"', '"pg_catalog"."pg_authid"', "own tables"),
+    (EXECUTE, '"public"."invoices"', "PG_TOAST.pg_toast_1", "own tables"),
+    (EXECUTE, '"public"."invoices"', "pg_authid", "own tables"),
     (DRY_RUN, '"recon"."ledger_example"', '"recon"."ledger_other"', "own tables"),
+    (DRY_RUN, '"recon"."ledger_example"', "RECON.ledger_other", "own tables"),
     (EXECUTE, 'UPDATE "public"."historical_transactions"', 'UPDATE "public"."invoices"', "target only"),
     (EXECUTE, 'INSERT INTO "recon"."ledger_example"', 'INSERT INTO "recon"."staged_example"', "target only"),
     (REVERT, 'UPDATE "recon"."ledger_example"', 'UPDATE "recon"."staged_example"', "target only"),
@@ -168,7 +171,10 @@ MUTATIONS = [
     (EXECUTE, '"target"."id" >= CAST($3 AS INT)', '"target"."id" >= CAST($1 AS INT)', "bounded"),
     (REVERT, 'AND "ledger"."place" >= CAST($1 AS BIGINT)', "", "bounded"),
     (EXECUTE, LAST, 'FROM "recon"."staged_example" AS "changed"\n', "recorded"),
+    (EXECUTE, LAST, f"{LAST}ON CONFLICT (place) DO UPDATE SET action = 'link'", "recorded"),
     (REVERT, 'AND "ledger"."reverted_at" IS NULL', "", "recorded"),
+    (REVERT, '"ledger"."place" = "restored"."place"', "TRUE", "recorded"),
+    (REVERT, 'FROM "restored"', 'FROM "recon"."ledger_example" AS "restored"', "recorded"),
 ]  # fmt: skip
 INSERT_MUTATIONS = [
     (EXECUTE, "  ON CONFLICT DO NOTHING\n", "", "inserts new rows"),
