@@ -100,7 +100,7 @@ def test_a_plan_for_another_database_is_refused(rent: Database, workspace: Works
 
     execute(
         rent,
-        f"UPDATE recon.plans SET digest = '{digest(moved)}' WHERE plan = '{approved.plan}'",
+        f"UPDATE recon.plans SET digest = '{digest(moved)}', document = '{moved}' WHERE plan = '{approved.plan}'",
         f"UPDATE recon.approvals SET digest = '{digest(moved)}' WHERE plan = '{approved.plan}'",
     )
     with pytest.raises(WrongDatabase):
