@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from recon.backfill import apply as applying
 from recon.backfill import plan as plans
+from recon.backfill import sign_off
 from recon.database.connect import Database
+from recon.errors import SlowPlan
 from recon.matching import run as runs
 from recon.matching import statements
 from recon.matching.bind import bind
@@ -81,3 +84,33 @@ def test_a_batch_reads_the_target_and_the_source_by_their_keys(large: Database, 
     }
     assert by_table["pay"] != "Seq Scan"
     assert next(node for node in found if node.get("Relation Name", "").startswith("staged"))["Node Type"] != "Seq Scan"
+
+
+def test_a_batch_that_would_read_all_of_a_large_target_is_refused_until_there_is_an_index(
+    database: Database, workspace: Workspace
+) -> None:
+    """Whether another row holds the source is asked for each row: without an index on the link that reads the table."""
+    execute(
+        database,
+        "CREATE TABLE lease AS SELECT n AS id, n AS code FROM generate_series(1, 300) AS n",
+        "CREATE TABLE pay AS SELECT n AS id, n AS code, NULL::int AS lease_id FROM generate_series(1, 120000) AS n",
+        "ALTER TABLE lease ADD PRIMARY KEY (id)",
+        "ALTER TABLE pay ADD PRIMARY KEY (id)",
+        "ANALYZE lease",
+        "ANALYZE pay",
+    )
+    spec = simple_spec(cardinality="one_to_one")
+    runs.match(database, spec, "ann")
+    for indexed in (False, True):
+        if indexed:
+            execute(database, "CREATE INDEX ON pay (lease_id)")
+        made = plans.make(database, workspace, spec, "ann")
+        assert made is not None
+        sign_off.approve(database, workspace, made.plan, "bob")
+        if not indexed:
+            for execute_it in (False, True):
+                with pytest.raises(SlowPlan, match=r"would read all of public\.pay") as refused:
+                    applying.apply(database, workspace, made.plan, "ann", execute=execute_it)
+                assert "lease_id" in refused.value.why
+            assert rows(database, "SELECT count(lease_id) FROM pay") == [(0,)]
+    assert applying.apply(database, workspace, made.plan, "ann", execute=True).changed == 300
