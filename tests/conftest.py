@@ -17,6 +17,11 @@ from recon.workspace import Workspace
 from tests.postgres import DebianServer, debian_binaries
 
 ENGINES = ("embedded", "debian")
+UNSAFE = (
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+)  # nobody reads this cluster after the tests; chaos has its own
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +47,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def embedded_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("embedded")
-    yield embedded.start(folder, "tests")
+    url = embedded.start(folder, "tests")
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for setting in UNSAFE:
+            connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
+        connection.execute("SELECT pg_reload_conf()")
+    yield url
     embedded.discard(folder)
 
 
