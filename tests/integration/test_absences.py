@@ -19,6 +19,8 @@ from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, recon, rows, simple_spec
 
+pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
+
 
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:

@@ -40,14 +40,14 @@ def drawn(examples: int) -> settings:
 
 @pytest.mark.one_engine
 @pytest.mark.parametrize("cardinality", CARDINALITIES)
-@drawn(50)
+@drawn(25)
 @given(seed=SEEDS)
 def test_every_decision_is_the_oracles_and_the_counts_add_up(database: Database, cardinality: str, seed: int) -> None:
     assert_agrees(database, draw_case(Random(seed), next(NAMES), cardinality))
 
 
 @pytest.mark.parametrize("cardinality", CARDINALITIES)
-@drawn(8)
+@drawn(5)
 @given(seed=SEEDS)
 def test_every_engine_gives_the_oracles_decisions(database: Database, cardinality: str, seed: int) -> None:
     assert_agrees(database, draw_case(Random(seed), next(NAMES), cardinality))
@@ -55,7 +55,7 @@ def test_every_engine_gives_the_oracles_decisions(database: Database, cardinalit
 
 @pytest.mark.one_engine
 @pytest.mark.parametrize("cardinality", CARDINALITIES)
-@drawn(10)
+@drawn(6)
 @given(seed=SEEDS)
 def test_neither_the_order_of_rows_nor_the_values_of_keys_matter(
     database: Database, cardinality: str, seed: int
