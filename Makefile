@@ -24,7 +24,7 @@ lint: .venv/.development
 engines: .venv/.development
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --every-engine
 
-# What is in `make test` in short: hundreds of faults among thousands of writes of other people, in less than ten minutes.
+# What is in `make test` in short: hundreds of faults among thousands of writes of other people.
 chaos: .venv/.development
 	CHAOS=long $(BIN)/python -m pytest tests/chaos
 
