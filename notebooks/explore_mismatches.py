@@ -17,7 +17,7 @@ def _():
 
     import marimo as mo
 
-    from recon.reports import explore, explore_view
+    from recon.desk import explore, explore_view
     from recon.reports.tables import count, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace

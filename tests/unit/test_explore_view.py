@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from recon.desk.explore_view import problem_html, prose
 from recon.errors import NotFound
-from recon.reports.explore_view import problem_html, prose
 
 
 def test_commands_in_an_error_are_shown_as_code() -> None:

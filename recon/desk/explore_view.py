@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from recon.desk.explore import Field, Mark, Step, View, Why
 from recon.errors import ReconError
 from recon.matching import decide as deciding
-from recon.reports.explore import Field, Mark, Step, View, Why
 from recon.reports.tables import count, escape, percent, shown
 from recon.reports.words import outcome_words, reason_words
 
