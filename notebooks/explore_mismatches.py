@@ -17,12 +17,12 @@ def _():
 
     import marimo as mo
 
-    from recon.desk import explore, explore_view
+    from recon.desk import explore, explore_view, page
     from recon.reports.tables import count, percent, records, shown
     from recon.workflow import open_database
     from recon.workspace import Workspace
 
-    return Path, Workspace, count, explore, explore_view, mo, open_database, os, percent, records, shown
+    return Path, Workspace, count, explore, explore_view, mo, open_database, os, page, percent, records, shown
 
 
 @app.cell
@@ -36,31 +36,31 @@ def _(mo):
 
 
 @app.cell
-def _(explore_view, mo):
+def _(explore_view, mo, page):
     def stop_at(problem):
         """Show a problem in place of what would follow."""
-        mo.stop(problem is not None, problem and mo.callout(mo.Html(explore_view.problem_html(problem)), kind="danger"))
+        mo.stop(problem is not None, problem and mo.callout(mo.Html(page.problem_html(problem)), kind="danger"))
 
     return (stop_at,)
 
 
 @app.cell
-def _(Path, Workspace, explore, open_database, os, stop_at):
+def _(Path, Workspace, explore, open_database, os, page, stop_at):
     _folder = os.environ.get("RECON_WORKSPACE")
-    workspace, _problem = explore.attempt(Workspace.find, Path(_folder) if _folder else None)
+    workspace, _problem = page.attempt(Workspace.find, Path(_folder) if _folder else None)
     stop_at(_problem)
-    database, _problem = explore.attempt(open_database, workspace)
+    database, _problem = page.attempt(open_database, workspace)
     stop_at(_problem)
-    names, _problem = explore.attempt(explore.with_run, database, workspace)
+    names, _problem = page.attempt(explore.with_run, database, workspace)
     stop_at(_problem)
     return database, names, workspace
 
 
 @app.cell
-def _(explore_view, mo, names, os):
+def _(explore_view, mo, names, os, page):
     asked_for = os.environ.get("RECON_RECONCILIATION", "")
     _name = asked_for if asked_for.isidentifier() else "NAME"
-    _todo = explore_view.prose(f"There is no run yet. Run `recon match {_name}` first, then reload this page.")
+    _todo = page.prose(f"There is no run yet. Run `recon match {_name}` first, then reload this page.")
     mo.stop(not names, mo.callout(mo.Html(_todo), kind="info"))
     reconciliation = mo.ui.dropdown(
         names,
@@ -73,18 +73,18 @@ def _(explore_view, mo, names, os):
 
 
 @app.cell
-def _(asked_for, database, explore, explore_view, mo, names, workspace):
+def _(asked_for, database, explore, explore_view, mo, names, page, workspace):
     mo.stop(asked_for in ("", *names))
-    _, _problem = explore.attempt(explore.view, database, workspace, asked_for)
-    mo.callout(mo.Html(explore_view.problem_html(_problem)), kind="warn")
+    _, _problem = page.attempt(explore.view, database, workspace, asked_for)
+    mo.callout(mo.Html(page.problem_html(_problem)), kind="warn")
     return
 
 
 @app.cell
-def _(database, explore, explore_view, mo, reconciliation, stop_at, workspace):
-    view, _problem = explore.attempt(explore.view, database, workspace, reconciliation.value)
+def _(database, explore, explore_view, mo, page, reconciliation, stop_at, workspace):
+    view, _problem = page.attempt(explore.view, database, workspace, reconciliation.value)
     stop_at(_problem)
-    mo.callout(mo.Html(explore_view.prose(view.note)), kind="warn") if view.note else None
+    mo.callout(mo.Html(page.prose(view.note)), kind="warn") if view.note else None
     return (view,)
 
 
@@ -125,8 +125,8 @@ def _(explore, mo, view):
 
 
 @app.cell
-def _(database, explore, key, outcomes, reasons, stop_at, view):
-    found, _problem = explore.attempt(explore.records, database, view, outcomes.value, reasons.value, key.value)
+def _(database, explore, key, outcomes, page, reasons, stop_at, view):
+    found, _problem = page.attempt(explore.records, database, view, outcomes.value, reasons.value, key.value)
     stop_at(_problem)
     return (found,)
 
@@ -159,18 +159,18 @@ def _(explore, found, mo, table, view):
 
 
 @app.cell
-def _(database, explore, row, stop_at, view):
-    why, _problem = explore.attempt(explore.why, database, view, row)
+def _(database, explore, page, row, stop_at, view):
+    why, _problem = page.attempt(explore.why, database, view, row)
     stop_at(_problem)
     return (why,)
 
 
 @app.cell
-def _(explore_view, mo, why):
+def _(explore_view, mo, page, why):
     mo.vstack(
         [
             mo.Html(explore_view.title_html(why)),
-            *([mo.callout(mo.Html(explore_view.prose(why.changed)), kind="warn")] if why.changed else []),
+            *([mo.callout(mo.Html(page.prose(why.changed)), kind="warn")] if why.changed else []),
             mo.md("### Pass by pass"),
             mo.Html(explore_view.steps_html(why)),
         ]

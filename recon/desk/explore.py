@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlglot import exp
@@ -17,7 +17,6 @@ from sqlglot import exp
 from recon import expressions
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.errors import ReconError
 from recon.expressions import Expression
 from recon.matching import explain, pairs
 from recon.matching import run as runs
@@ -40,21 +39,9 @@ LIMIT = 1_000  # rows that are fetched for the table; how many there are is alwa
 SHOWN_CANDIDATES = 6  # side by side on one screen
 
 Mark = Literal["same", "differs", "record empty", "empty", ""]
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
 # -- what there is to explore ----------------------------------------------------------------------------
-
-
-def attempt(
-    function: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
-) -> tuple[_Result | None, ReconError | None]:
-    """Call a function; its result, or the ReconError that a cell shows in its place."""
-    try:
-        return function(*args, **kwargs), None
-    except ReconError as error:
-        return None, error
 
 
 def with_run(database: Database, workspace: Workspace) -> list[str]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from recon.desk.explore import Field, Mark, Step, View, Why
-from recon.errors import ReconError
+from recon.desk.page import framed
 from recon.matching import decide as deciding
 from recon.reports.tables import count, escape, percent, shown
 from recon.reports.words import outcome_words, reason_words
 
-_CODE = re.compile("`([^`]+)`")
 _RESULTS = {  # icon, word, colour
     "best": ("✓", "match", "good"),
     "tie": ("≈", "tie", "doubt"),
@@ -37,49 +34,6 @@ _COLOURS = {"linked": "good", "matched": "good", "same": "good", "changed": "goo
             "ambiguous": "doubt", "unmatched": "bad", "orphan": "bad", "missing": "bad", "invalid": "bad"}  # fmt: skip
 
 
-# Colours are see-through, so that they serve on a light and on a dark page; none of them carries meaning alone.
-STYLE = """<style>
-.rx { font-size: 0.875rem; line-height: 1.45; max-width: 80rem; }
-.rx h2 { font-size: 1.5rem; font-weight: 500; margin: 0.5rem 0; font-family: var(--marimo-heading-font, inherit); }
-.rx table { border-collapse: collapse; width: 100%; }
-.rx th, .rx td { padding: 0.35rem 0.75rem; text-align: left; vertical-align: top; border-bottom: 1px solid rgb(128 128 128 / 0.22); }
-.rx thead th { font-weight: 600; border-bottom-width: 2px; }
-.rx tbody th { font-weight: 500; white-space: nowrap; }
-.rx .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.rx .quiet { opacity: 0.65; }
-.rx .scroll { overflow-x: auto; }
-.rx .value { overflow-wrap: anywhere; }
-.rx .chip { display: inline-block; padding: 0 0.5rem; border-radius: 1rem; font-size: 0.78rem; font-weight: 600; white-space: nowrap; }
-.rx .good { background: rgb(22 163 74 / 0.16); } .rx .doubt { background: rgb(217 119 6 / 0.2); }
-.rx .bad { background: rgb(220 38 38 / 0.15); } .rx .none { background: rgb(128 128 128 / 0.18); }
-.rx .bar { height: 0.7rem; min-width: 2px; border-radius: 2px; }
-.rx .bar.good { background: #16a34a; } .rx .bar.doubt { background: #d97706; }
-.rx .bar.bad { background: #dc2626; } .rx .bar.none { background: #808080; }
-.rx tr.reason td, .rx tr.reason th { padding-top: 0.1rem; border-bottom-color: transparent; font-size: 0.82rem; }
-.rx tr.reason th { padding-left: 2rem; font-weight: 400; }
-.rx ol { list-style: none; margin: 0; padding: 0; }
-.rx li { display: grid; grid-template-columns: 1.6rem 9.5rem 1fr; gap: 0.2rem 0.75rem; padding: 0.5rem 0.75rem; border-left: 3px solid transparent; border-bottom: 1px solid rgb(128 128 128 / 0.22); }
-.rx li.here { border-left-color: currentColor; background: rgb(128 128 128 / 0.07); }
-.rx li .sentence { grid-column: 3; }
-.rx pre { white-space: pre-wrap; margin: 0; font-size: 0.8rem; }
-</style>"""
-
-
-def problem_html(problem: ReconError) -> str:
-    """An error's three parts: what happened, why, and what to do next."""
-    parts = [f"<strong>{prose(problem.what)}</strong>", prose(problem.why), prose(problem.todo)]
-    return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part)
-
-
-def prose(text: str) -> str:
-    """A sentence as HTML; what stands between backticks is code.
-
-    >>> prose("Run `recon match <name>` first.")
-    'Run <code>recon match &lt;name&gt;</code> first.'
-    """
-    return _CODE.sub(r"<code>\1</code>", escape(text))
-
-
 def counts_html(view: View) -> str:
     """Outcomes and their reasons as bars; a bar's length is its share of the population."""
     lines: list[str] = []
@@ -95,7 +49,7 @@ def counts_html(view: View) -> str:
             for item in reasons
         ]
     head = '<th>outcome and reason</th><th class="number">records</th><th class="number">share</th><th></th>'
-    return _framed(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+    return framed(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
 
 
 def _bar(kind: str, label: str, number: int, whole: int, colour: str) -> str:
@@ -114,14 +68,12 @@ def title_html(found: Why) -> str:
     held = " · The link was there before the run, so no pass was asked. Below is what each says of it now."
     held = held if row["outcome"] == "linked" else ""
     chip = f'<span class="chip {_COLOURS.get(row["outcome"], "none")}">{escape(outcome_words(row["outcome"]))}</span>'
-    return _framed(f"<h2>Why {escape(found.key)}?</h2><p>{chip}{reason}{held}</p>")
+    return framed(f"<h2>Why {escape(found.key)}?</h2><p>{chip}{reason}{held}</p>")
 
 
 def steps_html(found: Why) -> str:
     """The passes in order: what each found for this record, and which one decided."""
-    return _framed(
-        f"<ol>{''.join(_step(number, step, found) for number, step in enumerate(found.steps, start=1))}</ol>"
-    )
+    return framed(f"<ol>{''.join(_step(number, step, found) for number, step in enumerate(found.steps, start=1))}</ol>")
 
 
 def _step(number: int, step: Step, found: Why) -> str:
@@ -152,7 +104,7 @@ def candidates_html(view: View, found: Why) -> str:
         )
     body = "".join(_field(item) for item in found.fields)
     alone = "" if found.candidates else '<p class="quiet">No pass found a candidate.</p>'
-    return _framed(
+    return framed(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{alone}'
     )
 
@@ -169,8 +121,4 @@ def _field(item: Field) -> str:
 
 def sql_html(view: View) -> str:
     """The matching of this reconciliation as the statements that a run executes."""
-    return _framed(f"<pre>{escape(deciding.sql(view.bound))}</pre>")
-
-
-def _framed(inner: str) -> str:
-    return f'{STYLE}<div class="rx">{inner}</div>'
+    return framed(f"<pre>{escape(deciding.sql(view.bound))}</pre>")

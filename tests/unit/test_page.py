@@ -1,8 +1,8 @@
-"""What the explore notebook says in sentences: commands stand out as code, and nothing from the data is markup."""
+"""What the notebook apps say in sentences: commands stand out as code, and nothing from the data is markup."""
 
 from __future__ import annotations
 
-from recon.desk.explore_view import problem_html, prose
+from recon.desk.page import problem_html, prose
 from recon.errors import NotFound
 
 
