@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 
+import psycopg
+
 from tests.chaos.books import Books
-from tests.chaos.client import Client, Ended
+from tests.chaos.client import Client, Ended, eventually
 from tests.chaos.faults import OF_CLIENTS, OF_SERVERS, answer_lost, hit
 from tests.chaos.people import People
 from tests.chaos.scale import BATCH_SEAMS, Scale
 
+LOCK_MILLISECONDS = 250
+WAITS = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE 'recon%'"
 LEAST_WRITES = 150  # of people, in the short form; the long form makes thousands
 
 
@@ -69,9 +74,15 @@ def test_batches_that_meet_others_are_tried_again(
     books = open_books(scale.rows, tolerance=scale.rows)
     with (
         People(books, scale.people + 1, random.Random(3)) as people,
-        Client(books.order(workers=2, batch_rows=60)) as client,
+        psycopg.connect(books.url.replace("+psycopg", "")) as somebody,
     ):
-        ended = client.ended()
+        # However slow the machine is: one row is held until a batch has waited for it in vain.
+        somebody.execute("SELECT FROM pay WHERE id = (SELECT max(id) FROM pay) FOR UPDATE")
+        with Client(books.order(workers=2, batch_rows=60, lock_milliseconds=LOCK_MILLISECONDS)) as client:
+            assert eventually(lambda: books.ask(WAITS)[0][0] > 0)
+            time.sleep(3 * LOCK_MILLISECONDS / 1000)
+            somebody.rollback()
+            ended = client.ended()
     if ended.result is None:  # somebody held a row for too long; what was committed is kept
         assert ended.error == "Locked"
         ended = books.finish()

@@ -80,8 +80,10 @@ def test_killed_in_mid_apply_it_may_be_undone_instead_of_resumed(open_books: Ope
     with Client(books.order(stop=("before commit", 3))) as client:
         assert client.stopped()
         client.kill()
+    ((written,),) = books.ask("SELECT count(*) FROM pay WHERE lease_id IS NOT NULL")
+    assert 0 < written < 600  # two batches; on a slow machine they are smaller
     ended = books.finish(what="revert")
     assert ended.result is not None, ended
-    assert ended.result["restored"] == 200
+    assert ended.result["restored"] == written
     books.reverted()
     assert run(books.order()).error == "IllegalMove"
