@@ -8,6 +8,7 @@ nothing more exact is known; the exit code is the one the command line ends with
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -141,6 +142,18 @@ class WrongDatabase(Refused):
 
 class IllegalMove(Refused):
     """The plan is not in a state from which this can be done."""
+
+
+VEIL = "•••"  # what stands for a value that people may not see
+
+
+def without_values(text: str) -> str:
+    """What a server says of a value, without the value: it stands in double quotes, and may hold some itself.
+
+    >>> without_values('invalid input syntax for type integer: "12 "a" 7"')
+    'invalid input syntax for type integer: •••'
+    """
+    return re.sub(r'".*"', VEIL, text, flags=re.DOTALL)
 
 
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}

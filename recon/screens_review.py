@@ -58,6 +58,8 @@ def _header(found: Review) -> None:
         "approvals": f"{len(found.voices.counted)} of {found.needed}{f': {given}' if given else ''}",
         "bundle": str(plan.bundle),
     }
+    if found.private:
+        said["private"] = found.private
     for name, value in said.items():
         console.print(f"{name:<10}", style="dim", end="", markup=False)
         console.print(visible(value), markup=False, soft_wrap=True)

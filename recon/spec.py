@@ -69,6 +69,9 @@ class RecordSet(Part):
     key: ColumnName | list[ColumnName] = Field(description="The column or columns by which a record is known.")
     where: str | None = Field(None, description="Only records for which this holds take part.")
     date: ColumnName | None = Field(None, description="The column that --from and --to filter.")
+    private: list[ColumnName] = Field(
+        default_factory=list, description="Columns whose values are veiled wherever people look."
+    )
 
     @property
     def keys(self) -> list[str]:
@@ -85,8 +88,11 @@ class RecordSet(Part):
         for name in (self.table, self.writes):
             if name is not None:
                 _valid(split_relation, name)
-        for name in (*self.keys, *([self.date] if self.date else [])):
+        for name in (*self.keys, *([self.date] if self.date else []), *self.private):
             _valid(identifier, name)
+        for name in self.private:
+            if name in self.keys:
+                raise ValueError(f"`private` names {name!r}, which is a key: a record could not be named any more")
         if self.query:
             _valid(expressions.parse_query, self.query)
         return self
@@ -407,6 +413,13 @@ class Reconciliation(Part):
                 raise ValueError(f"`also` names the link column {self.link.column!r} itself")
         if self.link and len(self.source.keys) != 1:
             raise ValueError("a source key that is linked is one column")
+        if self.link and self.link.column in self.target.private:
+            raise ValueError(
+                f"`private` names {self.link.column!r}, which is the link: it holds the source's key, and a record "
+                "could not be named any more"
+            )
+        if self.scope is not None and self.scope in (*self.target.private, *self.source.private):
+            raise ValueError(f"`private` names {self.scope!r}, which is the scope: caps are told for each value of it")
         for text in self.show:
             _valid(expressions.parse, text, "t")
         for name, comparison in self.compare.items():
@@ -475,9 +488,21 @@ class Reconciliation(Part):
             found[left.tree.name] = right
         return found if self.passes[0].pairs else None
 
+    @property
+    def has_private(self) -> bool:
+        """Whether values of some column are veiled where people look."""
+        return bool(self.target.private or self.source.private)
+
     def canonical(self) -> str:
-        """The spec as canonical JSON: the same rules give the same text, however the file is laid out."""
-        document = self.model_dump(mode="json", exclude={"like", "title"})
+        """The spec as canonical JSON: the same rules give the same text, however the file is laid out.
+
+        What is private is no part of it. It decides nothing about any record, and whoever finds a column that must be
+        veiled must not be kept from it by sign-offs that this would void. What a reviewer saw is signed all the same:
+        review.html, with its veils, by its sha256 in plan.json, which also names the columns that were private.
+        """
+        unread = {"private": True}
+        exclude = {"like": True, "title": True, "target": unread, "source": unread}
+        document = self.model_dump(mode="json", exclude=exclude)
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property

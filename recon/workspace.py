@@ -8,13 +8,13 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recon import spec_file
-from recon.errors import NotFound, SpecError, UsageError, did_you_mean
+from recon.errors import VEIL, NotFound, SpecError, UsageError, did_you_mean
 from recon.names import storable
 from recon.spec import Reconciliation
 
@@ -22,6 +22,11 @@ POLICY_FILE = "recon.toml"
 SIGNERS_FILE = "allowed_signers"  # whose SSH keys count; the workspace's own, never one that comes with a bundle
 LONGEST_DAYS = 36_500  # a hundred years; what is longer ends in no calendar
 _PACKAGE = Path(__file__).parent
+
+
+def _yes(value: object) -> bool:
+    """Whether a setting says yes; whatever is not clearly a yes is none."""
+    return str(value).strip().lower() in ("1", "true", "yes", "on")
 
 
 class Settings(BaseSettings):
@@ -33,6 +38,9 @@ class Settings(BaseSettings):
     user: str | None = Field(None, description="The acting person; absent: the operating system's user.")
     environment: str | None = Field(
         None, description="Where this runs; absent: development when embedded, else production."
+    )
+    show_private: Annotated[bool, BeforeValidator(_yes)] = Field(
+        False, description="1: show private columns, to a person whom recon.toml lists in [private] seen_by."
     )
 
 
@@ -50,12 +58,18 @@ class PlanPolicy(BaseModel):
     tolerance_rows: int = Field(0, ge=0)
 
 
+class PrivatePolicy(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    seen_by: list[str] = Field(default_factory=list)
+
+
 class Policy(BaseModel):
     """What `recon.toml` lays down for a workspace."""
 
     model_config = ConfigDict(extra="forbid")
     sign_off: SignOffPolicy = Field(default_factory=lambda: SignOffPolicy(approvals=1, standing_days=90))
     plan: PlanPolicy = Field(default_factory=lambda: PlanPolicy(expires_days=7, tolerance_rows=0))
+    private: PrivatePolicy = Field(default_factory=lambda: PrivatePolicy(seen_by=[]))
 
 
 def template(name: str) -> Path:
@@ -119,6 +133,32 @@ class Workspace:
     def actor(self) -> str:
         """The acting person: RECON_USER, else the operating system's user; white space around it is not part of it."""
         return person(" ".join(unicodedata.normalize("NFKC", self.settings.user or "").split()) or getpass.getuser())
+
+    @property
+    def _may_see_private(self) -> bool:
+        return any(same_person(self.actor, name) for name in self.policy.private.seen_by)
+
+    @property
+    def sees_private(self) -> bool:
+        """Whether values of private columns are shown: the acting person may see them, and asks for it.
+
+        May: `[private] seen_by` in recon.toml. Asks: RECON_SHOW_PRIVATE=1. Both are needed, so that nobody shows them
+        by being who they are. The kernel of a notebook inherits the environment, so the answer is the same there.
+        """
+        return self.settings.show_private and self._may_see_private
+
+    def private_note(self, spec: Reconciliation) -> str | None:
+        """What a screen, page or report must say about private columns; None where the spec has none."""
+        if not spec.has_private:
+            return None
+        if self.sees_private:
+            sides = (("target", spec.target.private), ("source", spec.source.private))
+            named = "; ".join(f"{side} {', '.join(names)}" for side, names in sides if names)
+            return f"This shows private columns to {self.actor}: {named}. Keep it from others."
+        if not self.settings.show_private:
+            more = "; RECON_SHOW_PRIVATE=1 shows them" if self._may_see_private else ""
+            return f"Private columns are veiled ({VEIL}){more}."
+        return f"Private columns are veiled ({VEIL}); {self.actor} is not in seen_by of {POLICY_FILE}."
 
     @property
     def folder(self) -> Path:

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import sqlalchemy as sa
 
-from recon.backfill import batches, drift, executor, meanwhile, rehearsal, seams, sign_off, states, work
+from recon.backfill import batches, drift, executor, meanwhile, rehearsal, seams, sign_off, states, veils, work
 from recon.backfill import plan as plans
 from recon.backfill.applied import Applied
 from recon.backfill.batches import Batch
@@ -16,6 +16,7 @@ from recon.backfill.bundle import Bundle
 from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.plan import Plan
 from recon.backfill.sign_off import SignOff
+from recon.backfill.veils import Veils
 from recon.backfill.work import Anew, Job, Tally
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
@@ -58,7 +59,7 @@ def apply(
     """
     found = plans.load(database, workspace, plan)
     if not execute:
-        return rehearsal.rehearse(database, found)
+        return rehearsal.rehearse(database, found, veils.for_viewer(workspace, found.document))
     began = perf_counter()
     with executor.writing(database, found) as (session, alone), database.session() as watch:
         executor.limited(watch)
@@ -72,14 +73,15 @@ def apply(
         sign_off.not_expired(session, found, actor)
         writer = _Writer(signed.bundle, found, watch)
         writer.begin(session)
-        _fresh(session, signed, found, actor)
+        _fresh(session, signed, found, actor, veils.for_all(workspace, found.document))
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
             states.move(session, plan, "interrupted", actor)
         states.move(session, plan, "applying", actor)
         session.commit()
         checked = perf_counter() - began
         tally = _execute(database, session, alone, writer, actor, workers, progress, notice)
-        drifts = drift.listed(session, signed.bundle, found) if tally.done > tally.changed else []
+        seen = veils.for_viewer(workspace, found.document)
+        drifts = drift.listed(session, signed.bundle, found, seen) if tally.done > tally.changed else []
         session.commit()
     return Applied(
         plan=plan,
@@ -133,7 +135,8 @@ def _execute(
     except Exception as error:
         session.rollback()
         if not session.driver.closed:  # else the plan stays `applying`, and the next apply resumes it
-            reason = str(error) if isinstance(error, ReconError) else type(error).__name__
+            ours = isinstance(error, ReconError) and executor.may_tell(plan, error)
+            reason = str(error) if ours else type(error).__name__
             states.move(session, plan.plan, "apply_failed", actor, changed=tally.changed, reason=reason)
             session.commit()
         raise
@@ -225,7 +228,7 @@ def _done(session: Session, plan: Plan) -> Mapping[tuple[int, int], int]:
 # -- staleness -------------------------------------------------------------------------------------------
 
 
-def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
+def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str, seen: Veils) -> None:
     """Compare every planned row with what is there; refuse to start beyond the plan's tolerance.
 
     A row that people decided otherwise about is never tolerated.
@@ -237,7 +240,7 @@ def _fresh(session: Session, signed: SignOff, plan: Plan, actor: str) -> None:
             states.move(session, plan.plan, "stale", actor)
             session.commit()
         raise
-    drifts = drift.listed(session, signed.bundle, plan)
+    drifts = drift.listed(session, signed.bundle, plan, seen)
     count, tolerance = drift.count(drifts), int(plan.document["tolerance_rows"])
     if count <= tolerance:
         return

@@ -9,6 +9,7 @@ from typing import Any
 from recon.backfill import lint, lint_table
 from recon.backfill.change import PLACE, Shape
 from recon.backfill.lint import Finding
+from recon.backfill.veils import Veils
 from recon.database import tables
 from recon.database.connect import Session
 from recon.matching import keys
@@ -23,15 +24,12 @@ SHOWN_CHARACTERS = 200  # of a value; changes.csv has all of it
 
 @dataclass(frozen=True)
 class Value:
-    """One column of a planned row; None is NULL."""
+    """One column of a planned row, as people may see it; None is NULL."""
 
     column: str
     before: str | None
     after: str | None
-
-    @property
-    def changes(self) -> bool:
-        return self.before != self.after
+    changes: bool  # two veils look the same
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,9 @@ class Contents:
         return lint.refused(self.findings)
 
 
-def of(session: Session, document: dict[str, Any], texts: Mapping[str, str], known: Backtest | None) -> Contents:
+def of(
+    session: Session, document: dict[str, Any], texts: Mapping[str, str], known: Backtest | None, veils: Veils
+) -> Contents:
     """Read what a plan holds, from its staged rows.
 
     Args:
@@ -80,18 +80,21 @@ def of(session: Session, document: dict[str, Any], texts: Mapping[str, str], kno
         document: plan.json.
         texts: the scripts that there are.
         known: the latest backtest of the plan's rules.
+        veils: what may not be seen of its values.
     """
     precisions = {score.name: score.precision for score in known.passes} if known else {}
     return Contents(
         document,
-        tuple(_groups(session, document, precisions)),
+        tuple(_groups(session, document, precisions, veils)),
         known.words if known else None,
         (*lint.of_bundle(document, texts), *lint_table.of_table(session, document)),
         texts,
     )
 
 
-def _groups(session: Session, document: dict[str, Any], precisions: Mapping[str, float | None]) -> list[Group]:
+def _groups(
+    session: Session, document: dict[str, Any], precisions: Mapping[str, float | None], veils: Veils
+) -> list[Group]:
     staged = tables.own("staged", document["plan"]).sql(DIALECT)
     names = {name for (name,) in session.rows(_COLUMNS, staged)}
     action = '"action"' if "action" in names else "'link'"
@@ -103,7 +106,9 @@ def _groups(session: Session, document: dict[str, Any], precisions: Mapping[str,
     )
     counted.sort(key=lambda row: (-(row[4] or 0), row[0] or "", row[1]))  # the surest first, as passes come in a spec
     return [
-        Group(rule, kind, rows, low, high, precisions.get(rule), _sample(session, document, action, (rule, kind)))
+        Group(
+            rule, kind, rows, low, high, precisions.get(rule), _sample(session, document, action, (rule, kind), veils)
+        )
         for rule, kind, rows, low, high in counted
     ]
 
@@ -111,7 +116,9 @@ def _groups(session: Session, document: dict[str, Any], precisions: Mapping[str,
 _COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
 
 
-def _sample(session: Session, document: dict[str, Any], action: str, group: tuple[str | None, str]) -> tuple[Row, ...]:
+def _sample(
+    session: Session, document: dict[str, Any], action: str, group: tuple[str | None, str], veils: Veils
+) -> tuple[Row, ...]:
     shape = Shape.of_document(document)
     staged = tables.own("staged", document["plan"]).sql(DIALECT)
     # One more than is shown, so that what was cut shows.
@@ -123,17 +130,20 @@ def _sample(session: Session, document: dict[str, Any], action: str, group: tupl
         *group,
         SHOWN_ROWS,
     )
-    return tuple(_row(row, shape, len(_source_key_names(document))) for row in rows)
+    return tuple(_row(row, shape, len(_source_key_names(document)), veils) for row in rows)
 
 
-def _row(row: tuple[Any, ...], shape: Shape, source_keys: int) -> Row:
+def _row(row: tuple[Any, ...], shape: Shape, source_keys: int, veils: Veils) -> Row:
     middle = len(shape.keys)
     interpretation, *images = row[middle + source_keys :]
     pairs = zip(images[::2], images[1::2], strict=True)
     values = (
-        Value(name, _cut(before), _cut(after)) for name, (before, after) in zip(shape.columns, pairs, strict=True)
+        Value(name, _cut(veils.value(name, before)), _cut(veils.value(name, after)), before != after)
+        for name, (before, after) in zip(shape.columns, pairs, strict=True)
     )
-    return Row(_key(row[:middle]), _key(row[middle : middle + source_keys]), tuple(values), _cut(interpretation))
+    return Row(
+        _key(row[:middle]), _key(row[middle : middle + source_keys]), tuple(values), _cut(veils.said(interpretation))
+    )
 
 
 def source_keys(document: Mapping[str, Any]) -> list[str]:

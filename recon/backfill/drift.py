@@ -10,17 +10,18 @@ from recon.backfill.bundle import Bundle
 from recon.backfill.change import Shape
 from recon.backfill.executor import shown
 from recon.backfill.plan import Plan
+from recon.backfill.veils import Veils
 from recon.database.connect import Session
 
 SHOWN_ROWS = 20  # rows named; the count says how many there are
 
 
-def listed(session: Session, bundle: Bundle, plan: Plan) -> list[dict[str, Any]]:
+def listed(session: Session, bundle: Bundle, plan: Plan, veils: Veils) -> list[dict[str, Any]]:
     """The first drifted rows in key order, each with the count of all.
 
     Returns:
         For each: `key`, `source`, `status` (a key of `scripts.DRIFTS`), `count`, and `columns`: what is to be written,
-        with its value `before` when the plan was made, and `now`, where these differ.
+        with its value `before` when the plan was made, and `now`, where these differ, as people may see them.
     """
     shape = Shape.of_document(plan.document)
     found = session.records(
@@ -39,7 +40,7 @@ def listed(session: Session, bundle: Bundle, plan: Plan) -> list[dict[str, Any]]
             "source": shown(_source(row, shape)) if row[shape.source_key_names[0]] is not None else None,
             "status": row["status"],
             "columns": {
-                name: {"before": row[f"before_{n}"], "now": row[f"now_{n}"]}
+                name: {side: veils.value(name, row[f"{side}_{n}"]) for side in ("before", "now")}
                 for n, name in enumerate(shape.columns, 1)
                 if row["status"] == "target changed" and row[f"before_{n}"] != row[f"now_{n}"]
             },

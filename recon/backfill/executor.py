@@ -14,9 +14,10 @@ from recon.backfill.batches import Batch
 from recon.backfill.change import PLACE, Shape
 from recon.backfill.limits import LIMITS
 from recon.backfill.plan import Plan
+from recon.backfill.veils import PRIVATE
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import Locked, SchemaMismatch, Stale
+from recon.errors import DatabaseFailed, Locked, SchemaMismatch, Stale
 from recon.names import DIALECT, column, identifier, quote
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
@@ -57,8 +58,9 @@ def writing(database: Database, plan: Plan) -> Generator[tuple[Session, Alone]]:
 
     Raises:
         Locked: another apply or revert is at work on the same table.
+        DatabaseFailed: the database refused a statement; without its words where they may hold private values.
     """
-    with database.session() as session:
+    with _discreet(plan), database.session() as session:
         limited(session)
         target = plan.document["target"]
         name = f"{quote(target['schema'])}.{quote(target['table'])}"
@@ -74,6 +76,26 @@ def writing(database: Database, plan: Plan) -> Generator[tuple[Session, Alone]]:
             )
         session.commit()
         yield session, Alone(session.driver.info.backend_pid, key, crew)
+
+
+@contextmanager
+def _discreet(plan: Plan) -> Generator[None]:
+    """Leave out what a trigger of the table says where columns are private: it may name any value of the row."""
+    try:
+        yield
+    except DatabaseFailed as error:
+        if not may_tell(plan, error):
+            raise DatabaseFailed(
+                "The database refused a statement.",
+                why=f"{error.why} Its words may hold private values, so they are left out.",
+                todo="The server's log has them.",
+            ) from None
+        raise
+
+
+def may_tell(plan: Plan, error: Exception) -> bool:
+    """Whether the words of an error may be shown and kept: they are our own, or the plan has no private column."""
+    return not isinstance(error, DatabaseFailed) or PRIVATE not in plan.document
 
 
 def limited(session: Session) -> None:

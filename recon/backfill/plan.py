@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import recon
-from recon.backfill import bundle, change, contents, lint, review_page, scripts, states
+from recon.backfill import bundle, change, contents, lint, review_page, scripts, states, veils
 from recon.backfill.absences import Records
 from recon.backfill.change import Change
 from recon.backfill.limits import LIMITS
@@ -263,9 +263,12 @@ def _keep(session: Session, database: Database, workspace: Workspace, draft: Dra
         document["orphans"] = found.orphans
         if draft.over_cap:
             document["over_cap"] = True
+    if private := veils.document(made):
+        document[veils.PRIVATE] = private
     lint.refuse(document, texts)  # a refusal here is a fault of ours, and better found now
     known = precision.measured(database, made.bound.spec.name, made.bound.spec.digest)
-    page = review_page.page(contents.of(session, document, texts, known))
+    # Veiled whoever plans: the page goes with the bundle to everybody.
+    page = review_page.page(contents.of(session, document, texts, known, veils.of(document)))
     (folder / bundle.REVIEW).write_text(page, encoding="utf-8")
     files[bundle.REVIEW] = bundle.digest(page)
     text = bundle.canonical(document)

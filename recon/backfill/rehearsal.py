@@ -12,6 +12,7 @@ from recon.backfill.applied import Applied
 from recon.backfill.batches import Batch
 from recon.backfill.change import Shape
 from recon.backfill.plan import Plan
+from recon.backfill.veils import Veils
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, SlowPlan
@@ -24,7 +25,7 @@ BYTES_OF_ROW = 100  # a guess, where the server has never counted the rows of a 
 REHEARSED = ("planned", "approved", "applying", "interrupted", "apply_failed")
 
 
-def rehearse(database: Database, plan: Plan) -> Applied:
+def rehearse(database: Database, plan: Plan, veils: Veils) -> Applied:
     """Run the first batches for real and roll them back; needs no sign-off, and leaves no trace.
 
     Raises:
@@ -45,8 +46,8 @@ def rehearse(database: Database, plan: Plan) -> Applied:
         statement = bundle.scripts["execute.sql"]
         executor.unchanged_schema(session, plan)
         meanwhile.agree(session, plan)
-        drifts = drift.listed(session, bundle, plan)
-        shown = _sample(session, plan)
+        drifts = drift.listed(session, bundle, plan, veils)
+        shown = _sample(session, plan, veils)
         written = session.rows("SELECT first, last, changed FROM recon.batches WHERE plan = $1", plan.plan)
         done = sum(rows for _, _, rows in written)
         left = batches.gaps([(first, last) for first, last, _ in written], plan.rows)
@@ -137,7 +138,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def _sample(session: Session, plan: Plan) -> tuple[dict[str, Any], ...]:
+def _sample(session: Session, plan: Plan, veils: Veils) -> tuple[dict[str, Any], ...]:
     """The first rows of a plan as people read them."""
     shape = Shape.of_document(plan.document)
     names = ", ".join(quote(name) for name in (*shape.key_names, *shape.source_key_names))
@@ -153,7 +154,7 @@ def _sample(session: Session, plan: Plan) -> tuple[dict[str, Any], ...]:
             "source": "" if row[keys] is None else executor.shown(row[keys:-3]),
             "action": row[-3],
             "pass": row[-2],
-            "interpretation": row[-1],
+            "interpretation": veils.said(row[-1]),
         }
         for row in rows
     )

@@ -8,14 +8,15 @@ from typing import Any
 
 import psycopg
 
-from recon.backfill import bundle, contents, drift, executor, meanwhile, sign_off
+from recon.backfill import bundle, contents, drift, executor, meanwhile, sign_off, veils
 from recon.backfill import plan as plans
 from recon.backfill.bundle import Bundle
 from recon.backfill.contents import Contents
 from recon.backfill.plan import Plan
+from recon.backfill.veils import Veils
 from recon.backfill.voices import Tally, stricter
 from recon.database.connect import Database, Session
-from recon.errors import LintRefused, NotApproved, ReconError, Refused, Stale
+from recon.errors import LintRefused, NotApproved, ReconError, Refused, Stale, without_values
 from recon.matching import precision
 from recon.workspace import Workspace
 
@@ -34,6 +35,7 @@ class Review:
     drifts: tuple[dict[str, Any], ...] | None  # the first drifted rows, each with the count; None: nobody could look
     problems: tuple[ReconError, ...]  # each a reason why it could not be applied now
     changed_files: tuple[str, ...]
+    private: str | None = None  # what must be said of private columns
 
     @property
     def pending(self) -> bool:
@@ -74,6 +76,7 @@ class Review:
             "changed_files": list(self.changed_files),
             "scripts": dict(held.scripts),
             "approve": self.command,
+            "private": self.private,
         }
 
 
@@ -90,16 +93,17 @@ def collect(database: Database, workspace: Workspace, plan: str) -> Review:
     """
     found = plans.load(database, workspace, plan)
     known = precision.measured(database, found.reconciliation, found.document["spec_digest"])
+    seen = veils.for_viewer(workspace, found.document)
     problems: list[ReconError] = []
     with database.session(read_only=True) as session:
         whole = _whole(session, found, problems)
         texts, changed = (whole.scripts, ()) if whole else _on_disk(found)
         session.plain_path()
-        held = contents.of(session, found.document, texts, known)
+        held = contents.of(session, found.document, texts, known, seen)
         if held.refused and not any(isinstance(error, LintRefused) for error in problems):
             problems.append(LintRefused(why=f"Faults: {len(held.refused)}. They stand under lint."))
         given, _ = sign_off.voices(session, database, workspace, found, None)
-        drifts = _now(session, found, whole, problems) if found.state in PENDING else ()
+        drifts = _now(session, found, whole, problems, seen) if found.state in PENDING else ()
     if found.state in PENDING and found.expires_at < datetime.now(UTC):
         problems.append(
             NotApproved(
@@ -109,7 +113,8 @@ def collect(database: Database, workspace: Workspace, plan: str) -> Review:
         )
     needed = stricter(workspace.policy.sign_off, found.document["policy"]).approvals
     once = {str(error): error for error in problems}  # several may fail for the same reason
-    return Review(found, held, given, needed, drifts, tuple(once.values()), tuple(changed))
+    note = veils.note(workspace, found.document)
+    return Review(found, held, given, needed, drifts, tuple(once.values()), tuple(changed), note)
 
 
 def _whole(session: Session, plan: Plan, problems: list[ReconError]) -> Bundle | None:
@@ -142,7 +147,7 @@ def _on_disk(plan: Plan) -> tuple[dict[str, str], list[str]]:
 
 
 def _now(
-    session: Session, plan: Plan, whole: Bundle | None, problems: list[ReconError]
+    session: Session, plan: Plan, whole: Bundle | None, problems: list[ReconError], seen: Veils
 ) -> tuple[dict[str, Any], ...] | None:
     """What came between: an altered table, decisions of people, taken sources, rows that drifted."""
     for ask in (executor.unchanged_schema, meanwhile.agree):
@@ -157,7 +162,7 @@ def _now(
         return None  # what is not the planned script is not run
     try:
         with session.driver.transaction():
-            found = drift.listed(session, whole, plan)
+            found = drift.listed(session, whole, plan, seen)
     except psycopg.Error as error:
         problems.append(_unanswered(error))
         return None
@@ -175,6 +180,6 @@ def _now(
 def _unanswered(error: psycopg.Error) -> Stale:
     return Stale(
         "The planned rows cannot be compared with what is there now.",
-        why=f"{(error.diag.message_primary or type(error).__name__).rstrip('.')}.",
+        why=f"{without_values(error.diag.message_primary or type(error).__name__).rstrip('.')}.",
         todo="Make a new plan with `recon plan`.",
     )

@@ -16,7 +16,7 @@ from recon.backfill.absences import Lookup
 from recon.backfill.change import Change
 from recon.database import tables
 from recon.database.connect import Session
-from recon.errors import SchemaMismatch, Stale
+from recon.errors import SchemaMismatch, Stale, without_values
 from recon.matching.decide import decide
 from recon.matching.pool import Filter, creating, temporary
 from recon.matching.run import Run
@@ -114,11 +114,13 @@ def _said_of_values(made: Change) -> Generator[None]:
         pg_errors.CannotCoerce,
         psycopg.DataError,
     ) as error:
+        said = error.diag.message_primary or ""
+        discreet = bool(made.bound.private)
         raise SchemaMismatch(
-            f"A value cannot be brought into its column: {error.diag.message_primary}.",
+            f"A value cannot be brought into its column: {without_values(said) if discreet else said}.",
             why=f"One of {', '.join(made.columns)} takes it.",
             todo="Cast it in the spec, or say there what the column shall hold.",
-        ) from error
+        ) from (None if discreet else error)
 
 
 def _all_hold(session: Session, draft: Draft, expected: exp.Select, table: exp.Table) -> None:

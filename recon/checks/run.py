@@ -25,7 +25,7 @@ from recon.checks import relation, suites
 from recon.checks.suites import Suite
 from recon.database import relations
 from recon.database.connect import Database, Session
-from recon.errors import CheckErrored
+from recon.errors import CheckErrored, without_values
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.coverage import percent
@@ -185,7 +185,7 @@ def _loaded(library: ModuleType, suite: Suite) -> Any:
             alone = library.ExpectationSuite(name="one", expectations=[item]).expectations
             why = "Great Expectations has no expectation of this type, and would leave it out without a word."
         except Exception as error:
-            alone, why = [], _said(error)
+            alone, why = [], _said(error)  # of the suite's file, which holds no record
         if len(alone) != 1:
             raise CheckErrored(
                 f"Expectation {position + 1} cannot be used: {item['type']}.", why=why, todo="Correct it in the suite."
@@ -218,7 +218,7 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
         # Counts only: rows stay in the database, and examples are asked for below.
         found = batch.validate(suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0})
     except Exception as error:
-        raise CheckErrored(why=_said(error)) from error
+        raise CheckErrored(why=_said(error, bound)) from error
     return {result.expectation_config.meta["position"]: result for result in found.results}
 
 
@@ -253,9 +253,13 @@ def _connector(database: Database, sql: str) -> Callable[[], Any]:
     return connect
 
 
-def _said(error: object) -> str:
-    """The first line of what went wrong; the statement and its values stay out of it."""
-    lines = str(error).strip().splitlines()
+def _said(error: object, bound: Bound | None = None) -> str:
+    """The first line of what went wrong; the statement and its values stay out of it, and private ones wholly.
+
+    Results are kept and shown to everybody, so nobody sees more.
+    """
+    text = str(error).strip()
+    lines = (without_values(text) if bound and bound.private else text).splitlines()
     return (lines[0] if lines else type(error).__name__)[:ERROR_CHARACTERS]
 
 
@@ -268,7 +272,7 @@ def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: A
         meta.get("name") or " ".join([expectation["type"], str(expectation["kwargs"].get("column", ""))]).strip()
     )
     says, kind = str(meta.get("says") or name), str(meta.get("kind") or "other")
-    error = _raised(result)
+    error = _raised(result, bound)
     if error is not None:
         return CheckItem(name, says, kind, "errored", "", 0, error=error)
     document: dict[str, Any] = result.result
@@ -293,7 +297,7 @@ def observed(right: int, whole: int) -> str:
     return f"{right} of {whole} ({percent(right / whole)})" if whole else "0 of 0"
 
 
-def _raised(result: Any) -> str | None:
+def _raised(result: Any, bound: Bound) -> str | None:
     """Why an expectation has no answer; None where it came to one, right or wrong."""
     if result is None:
         return "It gave no result."
@@ -301,7 +305,7 @@ def _raised(result: Any) -> str | None:
     # One expectation has one such record, or one for each metric that it needed.
     for part in [info, *[value for value in info.values() if isinstance(value, dict)]]:
         if part.get("raised_exception"):
-            return _said(part.get("exception_message") or "It raised an error.")
+            return _said(part.get("exception_message") or "It raised an error.", bound)
     return None if result.success or result.result else "It gave no result."
 
 

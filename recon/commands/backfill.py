@@ -21,6 +21,7 @@ from recon.commands.shared import (
     find_workspace,
     open_database,
     say,
+    say_private,
     show,
 )
 from recon.progress import bar, spinner
@@ -166,6 +167,8 @@ def apply(
 ) -> None:
     """Change the rows of an approved plan; without --execute, show what would change."""
     from recon.backfill import apply as applying
+    from recon.backfill import plan as planning
+    from recon.backfill import veils
 
     place = find_workspace(workspace)
     opened = open_database(place, database)
@@ -178,6 +181,7 @@ def apply(
         from recon import screens
 
         screens.applied(result)
+        say_private(veils.note(place, planning.load(opened, place, plan).document))
         if execute and result.changed:
             say(f"Next: `recon verify {plan}` proves it.")
     raise typer.Exit(BREAKS_REMAIN if result.skipped else DONE)

@@ -19,6 +19,7 @@ from recon.commands.shared import (
     find_workspace,
     open_database,
     print_json,
+    say_private,
     show,
 )
 from recon.errors import UsageError
@@ -111,7 +112,7 @@ def decisions(
     opened = open_database(place, database)
     found = runs.load(opened, name, run)
     with opened.session(read_only=True) as session:
-        bound = bind(session, spec)
+        bound = bind(session, spec, shows_private=place.sees_private)
         if as_json:
             fields = ("target_key", "source_key", "outcome", "pass", "confidence", "reason")
             rows = [dict(zip(fields, row, strict=True)) for row in pairs.iterate(session, bound, found.run)]
@@ -125,6 +126,7 @@ def decisions(
             telling = [outcome for outcome in counts if outcome not in ("linked", "same")]
             rows = pairs.listed(session, bound, found.run, outcomes=telling, limit=SHOWN_DECISIONS) if telling else []
             screens.decisions(rows, counts)
+            say_private(place.private_note(spec))
 
 
 def explain(
@@ -141,11 +143,12 @@ def explain(
     place = find_workspace(workspace)
     spec = place.spec(name)
     with open_database(place, database).session(read_only=True) as session:
-        result = explaining.explain(session, bind(session, spec), key)
+        result = explaining.explain(session, bind(session, spec, shows_private=place.sees_private), key)
     if not show(result.as_dict(), as_json):
         from recon import screens_why
 
         screens_why.explained(result)
+        say_private(place.private_note(spec))
 
 
 def runs(

@@ -70,6 +70,12 @@ def say(text: str) -> None:
     typer.echo(visible(text))
 
 
+def say_private(note: str | None) -> None:
+    """Say how things stand with private columns, under a screen that may show some; None: the spec has none."""
+    if note:
+        say(note)
+
+
 def answer(document: dict[str, Any], as_json: bool, text: str) -> None:
     """Print the document where JSON is asked for, else the sentence."""
     if not show(document, as_json):

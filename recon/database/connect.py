@@ -18,7 +18,7 @@ from psycopg import pq
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 
-from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError, did_you_mean
+from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError, did_you_mean, without_values
 
 CONNECT_TIMEOUT_SECONDS = 10  # long enough for a sleeping server, short enough for a person who waits
 OLDEST_SERVER = 15  # design: PostgreSQL 15 or later
@@ -165,7 +165,9 @@ class Database:
             driver.commit()
         except (psycopg.Error, sa_exc.DBAPIError, sa_exc.PendingRollbackError) as error:
             session.rollback()
-            raise (_broken_off() if driver.closed else explained(error)) from error
+            said = _broken_off() if driver.closed else explained(error)
+            # A traceback, which notebooks keep, prints causes; and these quote values of records.
+            raise said from (None if _quotes_values(error) else error)
         except BaseException:
             session.rollback()
             raise
@@ -223,6 +225,16 @@ def _broken_off() -> DatabaseUnreachable:
     )
 
 
+# Data exceptions name the value that was wrong, broken constraints name the row in their detail.
+_QUOTING = ("22", "23")
+
+
+def _quotes_values(error: Exception) -> bool:
+    """Whether the text of a database error holds values of records."""
+    origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
+    return isinstance(origin, psycopg.Error) and (origin.sqlstate or "").startswith(_QUOTING)
+
+
 def explained(error: Exception) -> ReconError:
     """A database error in three parts; the statement's values stay out of it."""
     origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
@@ -233,6 +245,8 @@ def explained(error: Exception) -> ReconError:
     if lost or state in _BROKEN_OFF:
         return _broken_off()
     said = origin.diag.message_primary or str(origin).splitlines()[0]
+    if _quotes_values(origin):
+        said = without_values(said)
     hint = origin.diag.message_hint or ""
     if isinstance(origin, pg_errors.InsufficientPrivilege):
         hint = "Ask for the right, or connect as a user who has it."

@@ -107,7 +107,7 @@ def view(database: Database, workspace: Workspace, name: str) -> View:
     grouped = [column("d", "outcome"), column("d", "reason")]
     query = exp.Select(expressions=[*grouped, exp.Count(this=exp.Star())]).from_(_decisions(run)).group_by(*grouped)
     with database.session(read_only=True) as session:
-        bound = bind(session, spec)
+        bound = bind(session, spec, shows_private=workspace.sees_private)
         found = [Count(*row) for row in session.rows(query.sql(DIALECT))]
     order = {name: place for place, name in enumerate(OUTCOMES)}
     found.sort(key=lambda item: (order.get(item.outcome, len(order)), -item.records, item.reason or ""))

@@ -20,8 +20,14 @@ from recon.names import column, quote
 from recon.spec import Comparison, Pass, Reconciliation, RecordSet, Window
 
 
-def bind(session: Session, spec: Reconciliation) -> Bound:
+def bind(session: Session, spec: Reconciliation, *, shows_private: bool = False) -> Bound:
     """Resolve a spec against the database.
+
+    Args:
+        session: an open session.
+        spec: the reconciliation.
+        shows_private: whether what is shown of it may show private columns: `workspace.sees_private`. What decides and
+            writes never asks. Who forgets to ask gets veiled values.
 
     Raises:
         SchemaMismatch: a table or column is missing, or types differ.
@@ -30,7 +36,7 @@ def bind(session: Session, spec: Reconciliation) -> Bound:
     session.users_path()
     written = _written(session, spec)
     bound = bind_to(session, spec, _records(session, spec.target, "t"), _records(session, spec.source, "s"))
-    return replace(bound, written=written)
+    return replace(bound, written=written, shows_private=shows_private)
 
 
 def _written(session: Session, spec: Reconciliation) -> Relation | None:
@@ -53,6 +59,9 @@ def bind_to(session: Session, spec: Reconciliation, target: Relation, source: Re
         for relation in (target, source):
             expressions.resolve_name(spec.scope, relation.columns, relation.label)
 
+    def private(side: Side, relation: Relation, names: Sequence[str]) -> frozenset[tuple[Side, str]]:
+        return frozenset((side, expressions.resolve_name(name, relation.columns, relation.label)) for name in names)
+
     def where(text: str | None, side: Side) -> exp.Expr | None:
         return bound.resolve(expressions.parse(text, side)) if text else None
 
@@ -66,6 +75,7 @@ def bind_to(session: Session, spec: Reconciliation, target: Relation, source: Re
         tuple(_bind_pass(bound, rule) for rule in spec.passes),
         tuple(_bind_comparison(bound, name, written) for name, written in spec.compare.items()),
         tuple(Rule(item.issue, bound.resolve(expressions.parse(item.rule, "s"))) for item in spec.valid),
+        private=private("t", target, spec.target.private) | private("s", source, spec.source.private),
     )
     return types.check(session, bound)
 

@@ -127,6 +127,8 @@ class Bound:
     compared: tuple[Compared, ...] = ()
     valid: tuple[Rule, ...] = ()
     written: Relation | None = None  # the table behind a target that is a query: all of its rows can hold a link
+    private: frozenset[tuple[Side, str]] = frozenset()  # columns whose values people see veiled
+    shows_private: bool = False  # whether they are shown after all, for who looks may see them
 
     @property
     def relation(self) -> Mapping[Side, Relation]:

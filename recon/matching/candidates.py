@@ -15,6 +15,7 @@ from recon.matching import grouped
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.grouped import key_names, table
 from recon.matching.pool import SIDES, Pool
+from recon.matching.privacy import VEIL, hidden
 from recon.names import DIALECT, column, identifier
 
 # With one preference over both sides PostgreSQL orders about a million pairs a second (10 M in 9 s, two cores), on
@@ -62,7 +63,10 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
     if not found or not found[0][0]:
         return PassPairs(rule.name, 0, None, 0, 0, 0, bool(rule.windows))
     total, worst, targets, sources, *key = found[0]
-    named = tuple(expressions.shortened(part) for part in key)
+    named = tuple(
+        VEIL if hidden(bound, left, right) else expressions.shortened(part)
+        for left, right, part in zip(rule.targets, rule.sources, key, strict=True)
+    )
     return PassPairs(rule.name, int(total), named or None, int(worst), int(targets), int(sources), bool(rule.windows))
 
 

@@ -66,6 +66,8 @@ def check(
     spec: Reconciliation,
     tell: Callable[[str], None] = lambda _: None,
     limit: int = MAX_PAIRS,
+    *,
+    shows_private: bool = False,
 ) -> Checked:
     """Look at everything that a run would build on, in the order in which it would fail.
 
@@ -74,6 +76,7 @@ def check(
         spec: the reconciliation.
         tell: is told what is being looked at.
         limit: how many candidate pairs a pass may make.
+        shows_private: whether values of private columns may be seen (`workspace.sees_private`).
 
     Raises:
         DatabaseUnreachable: no connection; says whether host, port, password or database is the cause.
@@ -83,7 +86,7 @@ def check(
     with database.session(read_only=True) as session:
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all counts are of one moment
         info = session.driver.info
-        bound = bind(session, spec)
+        bound = bind(session, spec, shows_private=shows_private)
         found = profile(session, bound, tell)
         pairs: list[PassPairs] = []
         for rule in bound.passes:

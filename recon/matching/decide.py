@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from recon.database import tables
 from recon.database.connect import Session
-from recon.errors import DatabaseFailed
+from recon.errors import DatabaseFailed, without_values
 from recon.matching import candidates, comparison, full_join, one_to_one, prepared, reasons, statements
 from recon.matching import pool as pools
 from recon.matching.bound import Bound
@@ -66,7 +66,7 @@ def decide(
     if by_people:
         people = prepared.prepare(session, bound)
         pool = pool.after(people)
-    with _said_of_values():
+    with _said_of_values(bound):
         wide = candidates.guard(session, bound, pool)
         seconds["preparing"] = perf_counter() - began
         began = perf_counter()
@@ -85,16 +85,18 @@ def decide(
 
 
 @contextmanager
-def _said_of_values() -> Generator[None]:
+def _said_of_values(bound: Bound) -> Generator[None]:
     """Say what to do where an expression of the spec fails on the value of some record."""
     try:
         yield
     except psycopg.DataError as error:
+        said = error.diag.message_primary or ""
+        discreet = bool(bound.private)  # the run keeps this sentence, whoever made it, and shows it to everybody
         raise DatabaseFailed(
-            f"An expression of the spec fails on a record: {error.diag.message_primary}.",
+            f"An expression of the spec fails on a record: {without_values(said) if discreet else said}.",
             why=f"(SQLSTATE {error.sqlstate})",
             todo="Guard it, as in s.amount / nullif(s.parts, 0), or leave such records out with `where`.",
-        ) from error
+        ) from (None if discreet else error)
 
 
 def steps(bound: Bound, pool: Pool, table: exp.Table, *, partly: bool = False) -> Iterator[str]:

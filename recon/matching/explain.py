@@ -21,6 +21,7 @@ from recon.matching import keys, nearest, standing
 from recon.matching.bound import Bound
 from recon.matching.literal import columns_of, in_place_of, literal
 from recon.matching.pairs import interpretation, labels, shown_key
+from recon.matching.privacy import veiled
 from recon.matching.standing import Decided, Override
 from recon.matching.verdict import PassExplained, of_pass
 from recon.names import DIALECT, column
@@ -164,8 +165,12 @@ def _record(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> t
 
 
 def _asked(session: Session, alone: Bound, values: Sequence[object]) -> list[tuple[Any, ...]]:
-    """The record's own values of the `on` expressions, for each pass."""
-    parts = [part.copy() for rule in alone.passes for part in rule.on(alone.population)]
+    """The record's own values of the `on` expressions, for each pass, as people may see them."""
+    parts = [
+        veiled(alone, part, *both).copy()
+        for rule in alone.passes
+        for part, *both in zip(rule.on(alone.population), rule.targets, rule.sources, strict=True)
+    ]
     found: Sequence[Any] = ()
     if parts:
         query = exp.Select(expressions=parts).from_(alone.relation[alone.population].aliased(alone.population))
@@ -184,7 +189,7 @@ def _shown(session: Session, alone: Bound, values: Sequence[object]) -> dict[str
         name: bound_tree
         for text, name in zip(alone.spec.show, labels(alone.spec.show), strict=True)
         if expressions.parse(text, "t").sides() <= {alone.population}
-        for bound_tree in [alone.resolve(expressions.parse(text, "t"))]
+        for bound_tree in [veiled(alone, alone.resolve(expressions.parse(text, "t")))]
     }
     if not shown:
         return {}

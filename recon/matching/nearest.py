@@ -14,6 +14,7 @@ from recon.expressions import Side
 from recon.matching import side_by_side
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.pairs import interpretation, labels
+from recon.matching.privacy import veiled
 from recon.matching.reasons import NEARBY
 from recon.names import DIALECT, column, identifier
 
@@ -140,10 +141,10 @@ def _rows(
                 for number, key in enumerate(keys)
             ],
             exp.alias_(candidate, "candidate", quoted=True),
-            *side_by_side.columns(rule),
+            *side_by_side.columns(alone, rule),
             *[exp.alias_(term.tree.copy(), f"prefer_{number}", quoted=True) for number, term in enumerate(rule.prefer)],
             *[
-                exp.alias_(alone.resolve(expressions.parse(text, "t")), f"show_{number}", quoted=True)
+                exp.alias_(veiled(alone, alone.resolve(expressions.parse(text, "t"))), f"show_{number}", quoted=True)
                 for number, text in enumerate(_shown(alone, other))
             ],
             exp.alias_(interpretation(alone), "interpretation", quoted=True),

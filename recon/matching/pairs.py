@@ -16,6 +16,7 @@ from recon.database.connect import Session
 from recon.expressions import Expression
 from recon.matching import comparison
 from recon.matching.bound import Bound, key_names
+from recon.matching.privacy import VEIL, behind_veil, hidden, hidden_changes, veiled
 from recon.names import DIALECT, MAX_IDENTIFIER_BYTES, column, identifier
 
 _KEYS = ("target_key", "source_key")
@@ -23,15 +24,21 @@ FETCH_ROWS = 5_000  # rows held in memory at once while a run is written out
 
 
 def interpretation(bound: Bound) -> exp.Expr:
-    """The sentence of the first `interpret` rule that holds for a pair (t, s); NULL where none does."""
+    """The sentence of the first `interpret` rule that holds for a pair (t, s); NULL where none does.
+
+    As people may see it: private values in it are veiled, and the whole of it where its condition reads one.
+    """
     cases: list[exp.If] = []
     for item in bound.spec.interpret:
         parts = [
-            bound.resolve(part) if isinstance(part, Expression) else exp.Literal.string(part)
+            veiled(bound, bound.resolve(part)) if isinstance(part, Expression) else exp.Literal.string(part)
             for part in expressions.parse_template(item.say).parts
         ]
         when = bound.resolve(expressions.parse(item.when, "t"))
-        cases.append(exp.If(this=when, true=exp.Anonymous(this="concat", expressions=parts)))
+        said: exp.Expr = exp.Anonymous(this="concat", expressions=parts)
+        if hidden(bound, when):  # that it is said would tell what the condition asks
+            said = exp.Literal.string(VEIL)
+        cases.append(exp.If(this=when, true=said))
     return exp.Case(ifs=cases) if cases else exp.cast(exp.Null(), "text")
 
 
@@ -48,7 +55,7 @@ def pairs(bound: Bound, run: str) -> exp.Select:
         for key, name in zip(bound.source_keys, key_names("source_key", len(bound.source_keys)), strict=True)
     ]
     shown = [
-        exp.alias_(bound.resolve(expressions.parse(text, "t")), label, quoted=True)
+        exp.alias_(veiled(bound, bound.resolve(expressions.parse(text, "t"))), label, quoted=True)
         for text, label in zip(bound.spec.show, labels(bound.spec.show), strict=True)
     ]
     return (
@@ -57,7 +64,7 @@ def pairs(bound: Bound, run: str) -> exp.Select:
                 *[column("d", name) for name in decision_columns(bound)],
                 *shown,
                 exp.alias_(interpretation(bound), "interpretation", quoted=True),
-                *([exp.alias_(_differences(), "differences", quoted=True)] if comparison.concerns(bound) else []),
+                *([exp.alias_(_differences(bound), "differences", quoted=True)] if comparison.concerns(bound) else []),
             ]
         )
         .from_(decision)
@@ -66,9 +73,9 @@ def pairs(bound: Bound, run: str) -> exp.Select:
     )
 
 
-def _differences() -> exp.Expr:
+def _differences(bound: Bound) -> exp.Expr:
     """What a changed record differs in, or what is wrong with an invalid one, in words; NULL of others."""
-    return sqlglot.parse_one(
+    tree = sqlglot.parse_one(
         """
         coalesce((
             SELECT string_agg(
@@ -81,6 +88,14 @@ def _differences() -> exp.Expr:
         """,
         dialect=DIALECT,
     )
+    names = hidden_changes(bound)
+    if not names:
+        return tree
+    is_hidden = exp.In(this=column("change", "key"), expressions=[exp.Literal.string(name) for name in names])
+    for value in list(tree.find_all(exp.JSONExtractScalar)):
+        seen = exp.If(this=is_hidden.copy(), true=behind_veil(value))
+        value.replace(exp.Case(ifs=[seen], default=value.copy()))
+    return tree
 
 
 def decision_columns(bound: Bound) -> list[str]:

@@ -11,6 +11,7 @@ from recon.expressions import Side
 from recon.matching import formats, grouped
 from recon.matching.bound import Bound
 from recon.matching.grouped import key_names, only, summed, table
+from recon.matching.privacy import behind_veil, hidden
 from recon.names import column, identifier
 
 # Records among which different values of a column are counted exactly; counting all of 1 M costs a sort of each column.
@@ -126,10 +127,15 @@ def agreeing(bound: Bound, target: exp.Expr, source: exp.Expr, wanted: Sequence[
 
 
 def probes(bound: Bound, side: Side, values: Sequence[exp.Expr]) -> exp.Select:
-    """The first few combinations of values of a side, as text."""
+    """The first few combinations of values of a side, as text, and as people may see them."""
     keys = [column("held", name) for name in key_names(len(values))]
     return (
-        exp.Select(expressions=[grouped.as_text(key) for key in keys])
+        exp.Select(
+            expressions=[
+                behind_veil(key) if hidden(bound, value) else grouped.as_text(key)
+                for value, key in zip(values, keys, strict=True)
+            ]
+        )
         .from_(table("held"))
         .order_by(*[exp.Ordered(this=key.copy()) for key in keys])
         .limit(PROBES)

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlglot import exp
 
-from recon.matching.bound import BoundPass
+from recon.matching.bound import Bound, BoundPass
+from recon.matching.privacy import VEIL, veiled
 from recon.matching.windows import BoundWindow
 
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
@@ -57,18 +58,26 @@ class Pair:
         )
 
 
-def columns(rule: BoundPass) -> list[exp.Expr]:
-    """What a query selects so that `read` can say what the pass says of a pair."""
+def columns(bound: Bound, rule: BoundPass) -> list[exp.Expr]:
+    """What a query selects so that `read` can say what the pass says of a pair.
+
+    Private values are veiled, and with them their partners and distances. Whether they agree is shown: it is what the
+    rules decided by.
+    """
     found: list[tuple[str, exp.Expr]] = []
     for number, (left, right) in enumerate(zip(rule.targets, rule.sources, strict=True)):
         equal = exp.EQ(this=left.copy(), expression=right.copy())
-        found += [(f"on_{number}_t", left.copy()), (f"on_{number}_s", right.copy()), (f"on_{number}", equal)]
+        found += [
+            (f"on_{number}_t", veiled(bound, left, right).copy()),
+            (f"on_{number}_s", veiled(bound, right, left).copy()),
+            (f"on_{number}", equal),
+        ]
     for number, window in enumerate(rule.windows):
         found += [
-            (f"within_{number}_t", window.target.copy()),
-            (f"within_{number}_s", window.source.copy()),
-            (f"within_{number}_distance", window.distance()),
-            (f"within_{number}_missed", window.missed_by()),
+            (f"within_{number}_t", veiled(bound, window.target, window.source).copy()),
+            (f"within_{number}_s", veiled(bound, window.source, window.target).copy()),
+            (f"within_{number}_distance", veiled(bound, window.distance())),
+            (f"within_{number}_missed", veiled(bound, window.missed_by())),
             (f"within_{number}", window.inside()),
         ]
     found.append(("when", exp.and_(*rule.conditions()) if rule.conditions() else exp.true()))
@@ -116,8 +125,8 @@ def tolerance(window: BoundWindow) -> str:
 
 def in_words(window: BoundWindow, distance: Any) -> str | None:
     """A distance as people say it: an interval in its units, a number of days, a number."""
-    if distance is None:
-        return None
+    if distance is None or distance == VEIL:
+        return distance
     if isinstance(distance, timedelta):
         return interval_words(distance)
     if window.family == "date":

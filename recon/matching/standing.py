@@ -14,6 +14,7 @@ from sqlglot import exp
 from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Side
+from recon.matching import privacy
 from recon.matching.bound import Bound
 from recon.matching.literal import among
 from recon.matching.pairs import shown_key
@@ -129,8 +130,8 @@ def _run(
         if texts == own:
             other_rules = latest.spec_digest != bound.spec.digest
             decided = Decided(
-                latest.run, latest.started_at, outcome, rule, confidence, reason, shown_key(theirs[:half]), evidence,
-                other_rules,
+                latest.run, latest.started_at, outcome, rule, confidence, reason, shown_key(theirs[:half]),
+                privacy.evidence(bound, evidence), other_rules,
             )  # fmt: skip
         elif rule is not None and None not in theirs[half:]:
             taken[theirs[half:]] = (shown_key(mine), rule)

@@ -12,9 +12,10 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.backfill import plan as plans
-from recon.backfill import states
+from recon.backfill import states, veils
 from recon.backfill.change import INSERT, LINK
 from recon.backfill.plan import Plan
+from recon.backfill.veils import Veils
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import UsageError
@@ -211,7 +212,7 @@ def gather(
     with database.session(read_only=True) as session:
         # Every count below is of one moment, or the parts would not add up while others write.
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        bound = bind(session, spec)
+        bound = bind(session, spec, shows_private=workspace.sees_private)
         now, identifiers = _live(session, bound, run)
         before = _then(planned_from)
         return ReportData(
@@ -387,7 +388,9 @@ def _planned_rows(
     kept = [part for part in query.expressions if part.alias_or_name not in signed]
     query = query.select(*kept, *(column("p", name) for name in signed), append=False)
     query = query.order_by(*[column("d", name) for name in names]).limit(limit)
-    return session.records(query.sql(DIALECT))
+    seen = veils.of(plan.document, bound.spec) if not bound.shows_private else Veils()
+    found = session.records(query.sql(DIALECT))
+    return [{**row, "interpretation": seen.said(row["interpretation"])} for row in found]
 
 
 def _approvals(session: Session, plan: Plan) -> list[dict[str, Any]]:
