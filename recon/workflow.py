@@ -268,6 +268,7 @@ _ENVIRONMENT = """\
 # RECON_DATABASE_URL=postgresql://user@host:5432/name
 # RECON_USER=your-name
 # RECON_ENVIRONMENT=production
+# RECON_SHOW_PRIVATE=1
 """
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recon.backfill import lint, lint_table
+from recon.backfill import lint, lint_table, veils
 from recon.backfill.change import PLACE, Shape
 from recon.backfill.lint import Finding
 from recon.backfill.veils import Veils
@@ -71,7 +71,11 @@ class Contents:
 
 
 def of(
-    session: Session, document: dict[str, Any], texts: Mapping[str, str], known: Backtest | None, veils: Veils
+    session: Session,
+    document: dict[str, Any],
+    texts: Mapping[str, str],
+    known: Backtest | None,
+    seen: Veils | None = None,
 ) -> Contents:
     """Read what a plan holds, from its staged rows.
 
@@ -80,12 +84,12 @@ def of(
         document: plan.json.
         texts: the scripts that there are.
         known: the latest backtest of the plan's rules.
-        veils: what may not be seen of its values.
+        seen: what may not be seen of its values; None: what plan.json says is private.
     """
     precisions = {score.name: score.precision for score in known.passes} if known else {}
     return Contents(
         document,
-        tuple(_groups(session, document, precisions, veils)),
+        tuple(_groups(session, document, precisions, seen or veils.of(document))),
         known.words if known else None,
         (*lint.of_bundle(document, texts), *lint_table.of_table(session, document)),
         texts,
@@ -93,7 +97,7 @@ def of(
 
 
 def _groups(
-    session: Session, document: dict[str, Any], precisions: Mapping[str, float | None], veils: Veils
+    session: Session, document: dict[str, Any], precisions: Mapping[str, float | None], seen: Veils
 ) -> list[Group]:
     staged = tables.own("staged", document["plan"]).sql(DIALECT)
     names = {name for (name,) in session.rows(_COLUMNS, staged)}
@@ -106,9 +110,7 @@ def _groups(
     )
     counted.sort(key=lambda row: (-(row[4] or 0), row[0] or "", row[1]))  # the surest first, as passes come in a spec
     return [
-        Group(
-            rule, kind, rows, low, high, precisions.get(rule), _sample(session, document, action, (rule, kind), veils)
-        )
+        Group(rule, kind, rows, low, high, precisions.get(rule), _sample(session, document, action, (rule, kind), seen))
         for rule, kind, rows, low, high in counted
     ]
 
@@ -117,7 +119,7 @@ _COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AN
 
 
 def _sample(
-    session: Session, document: dict[str, Any], action: str, group: tuple[str | None, str], veils: Veils
+    session: Session, document: dict[str, Any], action: str, group: tuple[str | None, str], seen: Veils
 ) -> tuple[Row, ...]:
     shape = Shape.of_document(document)
     staged = tables.own("staged", document["plan"]).sql(DIALECT)
@@ -130,19 +132,19 @@ def _sample(
         *group,
         SHOWN_ROWS,
     )
-    return tuple(_row(row, shape, len(_source_key_names(document)), veils) for row in rows)
+    return tuple(_row(row, shape, len(_source_key_names(document)), seen) for row in rows)
 
 
-def _row(row: tuple[Any, ...], shape: Shape, source_keys: int, veils: Veils) -> Row:
+def _row(row: tuple[Any, ...], shape: Shape, source_keys: int, seen: Veils) -> Row:
     middle = len(shape.keys)
     interpretation, *images = row[middle + source_keys :]
     pairs = zip(images[::2], images[1::2], strict=True)
     values = (
-        Value(name, _cut(veils.value(name, before)), _cut(veils.value(name, after)), before != after)
+        Value(name, _cut(seen.value(name, before)), _cut(seen.value(name, after)), before != after)
         for name, (before, after) in zip(shape.columns, pairs, strict=True)
     )
     return Row(
-        _key(row[:middle]), _key(row[middle : middle + source_keys]), tuple(values), _cut(veils.said(interpretation))
+        _key(row[:middle]), _key(row[middle : middle + source_keys]), tuple(values), _cut(seen.said(interpretation))
     )
 
 

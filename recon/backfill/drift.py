@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recon.backfill import scripts
+from recon.backfill import scripts, veils
 from recon.backfill.bundle import Bundle
 from recon.backfill.change import Shape
 from recon.backfill.executor import shown
@@ -16,14 +16,21 @@ from recon.database.connect import Session
 SHOWN_ROWS = 20  # rows named; the count says how many there are
 
 
-def listed(session: Session, bundle: Bundle, plan: Plan, veils: Veils) -> list[dict[str, Any]]:
+def listed(session: Session, bundle: Bundle, plan: Plan, seen: Veils | None = None) -> list[dict[str, Any]]:
     """The first drifted rows in key order, each with the count of all.
+
+    Args:
+        session: reads only.
+        bundle: the signed one.
+        plan: the plan.
+        seen: what may not be seen of its values; None: what plan.json says is private.
 
     Returns:
         For each: `key`, `source`, `status` (a key of `scripts.DRIFTS`), `count`, and `columns`: what is to be written,
         with its value `before` when the plan was made, and `now`, where these differ, as people may see them.
     """
     shape = Shape.of_document(plan.document)
+    seen = seen or veils.of(plan.document)
     found = session.records(
         f"SELECT count(*) OVER () AS found, drift.* FROM ({bundle.scripts['dry_run.sql']}) AS drift"  # noqa: S608 (signed)
         " WHERE status NOT IN ($1, $2) LIMIT $3::int",
@@ -40,7 +47,7 @@ def listed(session: Session, bundle: Bundle, plan: Plan, veils: Veils) -> list[d
             "source": shown(_source(row, shape)) if row[shape.source_key_names[0]] is not None else None,
             "status": row["status"],
             "columns": {
-                name: {side: veils.value(name, row[f"{side}_{n}"]) for side in ("before", "now")}
+                name: {side: seen.value(name, row[f"{side}_{n}"]) for side in ("before", "now")}
                 for n, name in enumerate(shape.columns, 1)
                 if row["status"] == "target changed" and row[f"before_{n}"] != row[f"now_{n}"]
             },

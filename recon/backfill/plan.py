@@ -268,7 +268,7 @@ def _keep(session: Session, database: Database, workspace: Workspace, draft: Dra
     lint.refuse(document, texts)  # a refusal here is a fault of ours, and better found now
     known = precision.measured(database, made.bound.spec.name, made.bound.spec.digest)
     # Veiled whoever plans: the page goes with the bundle to everybody.
-    page = review_page.page(contents.of(session, document, texts, known, veils.of(document)))
+    page = review_page.page(contents.of(session, document, texts, known))
     (folder / bundle.REVIEW).write_text(page, encoding="utf-8")
     files[bundle.REVIEW] = bundle.digest(page)
     text = bundle.canonical(document)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import batches, drift, executor, meanwhile, sign_off
+from recon.backfill import batches, drift, executor, meanwhile, sign_off, veils
 from recon.backfill.applied import Applied
 from recon.backfill.batches import Batch
 from recon.backfill.change import Shape
@@ -25,8 +25,13 @@ BYTES_OF_ROW = 100  # a guess, where the server has never counted the rows of a 
 REHEARSED = ("planned", "approved", "applying", "interrupted", "apply_failed")
 
 
-def rehearse(database: Database, plan: Plan, veils: Veils) -> Applied:
+def rehearse(database: Database, plan: Plan, seen: Veils | None = None) -> Applied:
     """Run the first batches for real and roll them back; needs no sign-off, and leaves no trace.
+
+    Args:
+        database: where the plan was made.
+        plan: the plan.
+        seen: what may not be seen of its values; None: what plan.json says is private.
 
     Raises:
         IllegalMove: the plan has nothing left to change.
@@ -40,14 +45,15 @@ def rehearse(database: Database, plan: Plan, veils: Veils) -> Applied:
             f"Plan {plan.plan} is {plan.state}.", why="There is nothing left that it would change.",
             todo="See `recon plans`; `recon revert` undoes an applied plan.",
         )  # fmt: skip
+    seen = seen or veils.of(plan.document)
     began = perf_counter()
     with executor.writing(database, plan) as (session, _):
         bundle = sign_off.intact(session, plan)
         statement = bundle.scripts["execute.sql"]
         executor.unchanged_schema(session, plan)
         meanwhile.agree(session, plan)
-        drifts = drift.listed(session, bundle, plan, veils)
-        shown = _sample(session, plan, veils)
+        drifts = drift.listed(session, bundle, plan, seen)
+        shown = _sample(session, plan, seen)
         written = session.rows("SELECT first, last, changed FROM recon.batches WHERE plan = $1", plan.plan)
         done = sum(rows for _, _, rows in written)
         left = batches.gaps([(first, last) for first, last, _ in written], plan.rows)
@@ -138,7 +144,7 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def _sample(session: Session, plan: Plan, veils: Veils) -> tuple[dict[str, Any], ...]:
+def _sample(session: Session, plan: Plan, seen: Veils) -> tuple[dict[str, Any], ...]:
     """The first rows of a plan as people read them."""
     shape = Shape.of_document(plan.document)
     names = ", ".join(quote(name) for name in (*shape.key_names, *shape.source_key_names))
@@ -154,7 +160,7 @@ def _sample(session: Session, plan: Plan, veils: Veils) -> tuple[dict[str, Any],
             "source": "" if row[keys] is None else executor.shown(row[keys:-3]),
             "action": row[-3],
             "pass": row[-2],
-            "interpretation": veils.said(row[-1]),
+            "interpretation": seen.said(row[-1]),
         }
         for row in rows
     )

@@ -6,7 +6,9 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from recon.expressions import TEXT_TYPES
+from sqlglot import exp
+
+from recon.expressions import TEXT_TYPES, Side
 from recon.matching import candidates
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.candidates import PassPairs
@@ -59,6 +61,7 @@ def find(bound: Bound, profile: Profile, pairs: Sequence[PassPairs], limit: int)
         for item in profile.passes:
             found += _repeated(bound, passes[item.name], item)
     found += _links(bound, profile)
+    found += _half_private(bound)
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
 
 
@@ -225,6 +228,34 @@ def _links(bound: Bound, profile: Profile) -> Generator[Finding]:
         yield Finding("note", bound.spec.name, "The spec names no `link`: every record is decided in every run.")
     elif records and linked == records:
         yield Finding("note", bound.spec.name, f"All {records:,} target records are linked: nothing is left to match.")
+
+
+def _half_private(bound: Bound) -> Generator[Finding]:
+    """Values that are private on one side and not on the other, though the rules compare them: one tells the other."""
+    pairs = [
+        (f"pass {rule.name}", left, right, named)
+        for rule in bound.passes
+        for left, right, *named in zip(rule.targets, rule.sources, rule.target_names, rule.source_names, strict=True)
+    ]
+    pairs += [("compare", item.target, item.source, [item.name, "its source"]) for item in bound.compared]
+    for where, left, right, (target, source) in pairs:
+        sides = [bool({*_columns(tree)} & bound.private) for tree in (left, right)]
+        if sides[0] != sides[1]:
+            veiled, open_ = (
+                (f"target {target}", f"source {source}") if sides[0] else (f"source {source}", f"target {target}")
+            )
+            yield Finding(
+                "warning",
+                where,
+                f"{veiled} is private, and {open_}, which it is compared with, is not: where they agree, one tells the"
+                " other.",
+                "Mark both as `private`.",
+            )
+
+
+def _columns(tree: exp.Expr) -> Generator[tuple[Side, str]]:
+    for node in exp.Paren(this=tree.copy()).find_all(exp.Column):
+        yield ("t" if node.table == "t" else "s"), node.name
 
 
 def _both(equality: Equality) -> tuple[tuple[str, str, Values], tuple[str, str, Values]]:

@@ -19,6 +19,7 @@ from recon.expressions import parse
 from recon.matching import pairs, standing
 from recon.matching import run as runs
 from recon.matching.bind import bind
+from recon.matching.check import check
 from recon.matching.explain import explain
 from recon.matching.privacy import VEIL, veiled
 from recon.names import DIALECT
@@ -233,6 +234,16 @@ def test_what_reads_a_private_column_is_veiled_and_null_stays_null(people: Datab
         assert veiled(bound, free) is free
 
 
+def test_a_check_warns_where_one_side_only_is_private(people: Database, workspace: Workspace) -> None:
+    path = workspace.root / "reconciliations" / "people.yaml"
+    assert not [item for item in check(people, workspace.spec("people")).findings if "is private" in item.what]
+    path.write_text(SPEC.replace("private: [mail, number", "private: [number"), encoding="utf-8")
+    found = check(people, workspace.spec("people")).findings
+    assert [(item.severity, item.where) for item in found if "is private, and source mail" in item.what] == [
+        ("warning", "pass by_mail")
+    ]
+
+
 def test_a_spec_says_what_is_private_and_is_checked(people: Database, workspace: Workspace) -> None:
     spec = workspace.spec("people")
     without = spec.model_dump()
@@ -260,7 +271,7 @@ def test_no_error_of_the_server_tells_a_private_value(people: Database, workspac
     said = clean(run("match", "people"))
     assert "invalid input syntax for type integer: •••" in said
     assert "•••" in clean(run("runs"))  # kept with the run
-    path.write_text(SPEC.replace("copied: s.mail", "pin: s.mail").replace(", copied]", "]"), encoding="utf-8")
+    path.write_text(SPEC.replace("copied: s.mail", 'pin: "cast(s.mail as integer)"'), encoding="utf-8")
     clean(run("match", "people"))
     assert "cannot be brought into its column" in clean(run("plan", "people"))
     # Where nobody knows what was read, values stay out of it too, and out of the causes that a notebook prints.
