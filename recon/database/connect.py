@@ -225,14 +225,14 @@ def _broken_off() -> DatabaseUnreachable:
     )
 
 
-# Data exceptions name the value that was wrong, broken constraints name the row in their detail.
-_QUOTING = ("22", "23")
+_DATA = ("22",)  # classes of SQLSTATE: what was wrong with a value, which stands in the message
+_ROWS = ("23",)  # a constraint was broken: the message has its name, and the detail the row
 
 
-def _quotes_values(error: Exception) -> bool:
+def _quotes_values(error: Exception, classes: tuple[str, ...] = _DATA + _ROWS) -> bool:
     """Whether the text of a database error holds values of records."""
     origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
-    return isinstance(origin, psycopg.Error) and (origin.sqlstate or "").startswith(_QUOTING)
+    return isinstance(origin, psycopg.Error) and (origin.sqlstate or "").startswith(classes)
 
 
 def explained(error: Exception) -> ReconError:
@@ -245,7 +245,7 @@ def explained(error: Exception) -> ReconError:
     if lost or state in _BROKEN_OFF:
         return _broken_off()
     said = origin.diag.message_primary or str(origin).splitlines()[0]
-    if _quotes_values(origin):
+    if _quotes_values(origin, _DATA):
         said = without_values(said)
     hint = origin.diag.message_hint or ""
     if isinstance(origin, pg_errors.InsufficientPrivilege):

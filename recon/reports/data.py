@@ -137,6 +137,7 @@ class ReportData:
     identifiers: tuple[Filled, ...]
     spec_digest: str
     checks: dict[str, Any] | None
+    private: str | None = None  # what must be said of private columns, at the top; None: there are none
 
     @property
     def rules_changed(self) -> bool:
@@ -238,6 +239,7 @@ def gather(
             identifiers=identifiers,
             spec_digest=spec.digest,
             checks=checks,
+            private=workspace.private_note(spec),
         )
 
 

@@ -54,8 +54,9 @@ def headline(data: ReportData) -> Html:
         _tile(count(now.linked), "linked", f"{change(now.linked - before.linked)} since" if before else ""),
         _tile(count(now.missing), "missing", percent(now.missing / now.population) if now.population else ""),
     ]
+    private = f'<p class="note warning">{escape(data.private)}</p>' if data.private else ""
     return Html(
-        f"<header><h1>{escape(data.title)}</h1>"
+        f"<header>{private}<h1>{escape(data.title)}</h1>"
         f'<p class="meta">Reconciliation report · {escape(data.reconciliation)} · {moment(data.generated_at)}</p>'
         f'<p class="summary">{escape(" ".join(summary(data)))}</p>'
         f'<div class="tiles">{"".join(tiles)}</div></header>'
