@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +20,7 @@ from recon.commands.shared import (
     print_json,
     show,
 )
+from recon.errors import UsageError
 from recon.progress import bar
 
 PATIENCE_SECONDS = 2.0  # what takes no longer shows no progress bar
@@ -51,16 +53,31 @@ def audit(
 def report(
     name: Name,
     plan: Annotated[str | None, typer.Option(help="A plan; default: the latest.")] = None,
+    sign: Annotated[
+        str | None, typer.Option(help="Sign a report that you have read: its HTML file or its id.", metavar="REPORT")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """One HTML file in reports/ that opens with no network."""
+    """One HTML file in reports/ that opens with no network; or sign one."""
     from recon import workflow
 
+    if sign is None and key is not None:
+        raise UsageError("--key signs a report.", todo="Say which one with --sign FILE.")
+    if sign is not None and plan is not None:
+        raise UsageError("--sign signs a report that was made.", todo="Leave --plan out.")
     place = find_workspace(workspace)
     place.spec(name)
     opened = open_database(place, database)
+    if sign is not None:
+        from recon.reports import signed
+
+        done = signed.sign(opened, place, name, sign, place.actor, key=key)
+        how = f"with the key {done.key}" if done.key else "by name: a record, not a proof"
+        answer(done.as_dict(), as_json, f"Signed  {done.file} by {done.signed_by}, {how}.")
+        return
     with bar("Making the report", "cells") as progress:
         path = workflow.report(opened, place, name, plan, progress)
     answer({"report": str(path)}, as_json, f"Report  {path}")

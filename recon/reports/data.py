@@ -29,8 +29,15 @@ from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.precision import Backtest, measured
 from recon.matching.run import Run
 from recon.names import DIALECT, column, identifier
+from recon.reports import ageing, inputs, queue, since, trend
+from recon.reports.ageing import Ageing
+from recon.reports.inputs import Inputs
+from recon.reports.queue import Waiting
+from recon.reports.since import Marks, Since
+from recon.reports.trend import Past
 from recon.workspace import Workspace
 
+NOTEBOOK = "reconciliation_report.ipynb"
 SHOWN_ROWS = 200  # rows of each list; what is left out is counted, and `recon decisions` gives all of them
 AWAITING = ("proposed", "ambiguous")
 
@@ -137,6 +144,12 @@ class ReportData:
     identifiers: tuple[Filled, ...]
     spec_digest: str
     checks: dict[str, Any] | None
+    ageing: Ageing
+    past: tuple[Past, ...]
+    queue: tuple[Waiting, ...]  # plans
+    since: Since
+    marks: Marks
+    inputs: Inputs
     private: str | None = None  # what must be said of private columns, at the top; None: there are none
 
     @property
@@ -239,6 +252,12 @@ def gather(
             identifiers=identifiers,
             spec_digest=spec.digest,
             checks=checks,
+            ageing=ageing.read(session, bound),
+            past=trend.read(session, database, name),
+            queue=queue.read(session, database, workspace, name),
+            since=since.read(session, workspace, bound, NOTEBOOK),
+            marks=since.marks(session, name),
+            inputs=inputs.read(session, workspace, bound, run.run, shown_plan, now.at),
             private=workspace.private_note(spec),
         )
 

@@ -6,11 +6,13 @@ Every bar has its name and its number beside it, so nothing depends on telling c
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recon.reports.ageing import AgeClass
 from recon.reports.data import Coverage, Step
 from recon.reports.tables import count, percent, records, words
+from recon.reports.trend import OPEN, Past
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +23,7 @@ INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 CURVE_PIXELS = 360
+ROOM_FOR_WORDS = 1.4  # the same, where a few words stand
 ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
 
 # Blue is reconciled (darker: new), amber waits for a person, red is missing, grey is outside or the whole.
@@ -37,9 +40,18 @@ _FILLS = {
     "population": "#3c4854",
 }
 
+# Beside its colour each kind has a pattern, so that bars are told apart in grey and without sight of colours.
+_PATTERNS = {
+    "proposed": "/", "ambiguous": "x", "unmatched": "\\", "orphan": "\\", "missing": "\\", "invalid": "+", "excluded": ".",
+}  # fmt: skip
+_PATTERN_STYLE: dict[str, Any] = {"fgcolor": "#ffffff", "fgopacity": 0.55, "size": 7, "solidity": 0.22}
+
 # Curves differ in their dashes too, so that nothing depends on telling colours apart.
 _CURVES = ("#1f5f9e", "#b9770e", "#7b2d6b", "#3c4854", "#b8433a")
 _DASHES = ("solid", "dash", "dot", "dashdot")
+_SIGNS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+LINE_PIXELS = 300
+LEAST_ROOM = 0.05  # of a share, below the lowest point of a trend
 
 
 def waterfall(steps: Sequence[Step]) -> go.Figure:
@@ -63,7 +75,11 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
             base=starts,
             width=BAR,
             # The outline keeps one record of a million visible, and is not there where there is nothing to see.
-            marker={"color": fills, "line": {"color": fills, "width": [min(step.records, 1) for step in steps]}},
+            marker={
+                "color": fills,
+                "line": {"color": fills, "width": [min(step.records, 1) for step in steps]},
+                "pattern": {"shape": [_PATTERNS.get(step.kind, "") for step in steps], **_PATTERN_STYLE},
+            },
             customdata=labels,
             hovertemplate="%{customdata}: %{x:,} records<extra></extra>",
         )
@@ -122,6 +138,141 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
             font={"size": 12, "color": MUTED},
         )  # fmt: skip
     return figure
+
+
+def reasons(found: Mapping[str, int]) -> go.Figure:
+    """Why records stay without a link: one bar for each reason, with its number and its share of them all."""
+    import plotly.graph_objects as go
+
+    whole = sum(found.values())
+    labels = [_label(words(reason)) for reason in found]
+    figure = go.Figure(
+        go.Bar(
+            orientation="h", y=list(range(len(found))), x=list(found.values()), width=BAR, customdata=labels,
+            marker={
+                "color": _FILLS["unmatched"],
+                "pattern": {"shape": _PATTERNS["unmatched"], **_PATTERN_STYLE},
+            },
+            hovertemplate="%{customdata}: %{x:,} records<extra></extra>",
+        )
+    )  # fmt: skip
+    for place, number in enumerate(found.values()):
+        figure.add_annotation(
+            x=number, y=place, xanchor="left", xshift=6, showarrow=False,
+            text=f"<b>{count(number)}</b>  {percent(number / whole)}",
+        )  # fmt: skip
+    _style(figure, len(found), labels, max(found.values(), default=0))
+    figure.update_xaxes(title={"text": "records", "font": {"size": 12, "color": MUTED}})
+    return figure
+
+
+def ageing(classes: Sequence[AgeClass]) -> go.Figure:
+    """Open breaks by age, the oldest first: those that somebody has, and (hatched) those that nobody has."""
+    import plotly.graph_objects as go
+
+    places = list(range(len(classes)))
+    figure = go.Figure()
+    for values, says, color, pattern in (
+        ([item.assigned for item in classes], "assigned", _FILLS["matched"], ""),
+        ([item.nobody for item in classes], "nobody has them", _FILLS["proposed"], _PATTERNS["proposed"]),
+    ):
+        figure.add_bar(
+            orientation="h", y=places, x=values, width=BAR, name=says,
+            marker={"color": color, "pattern": {"shape": pattern, **_PATTERN_STYLE}},
+            hovertemplate=f"{says}: %{{x:,}} breaks<extra></extra>",
+        )  # fmt: skip
+    for place, item in zip(places, classes, strict=True):
+        beside = f"  {count(item.nobody)} of them nobody's" if item.nobody and item.assigned else ""
+        beside = "  nobody has them" if item.nobody and not item.assigned else beside
+        figure.add_annotation(
+            x=item.breaks, y=place, xanchor="left", xshift=6, showarrow=False,
+            text=f"<b>{count(item.breaks)}</b>{beside}", font={"color": INK if item.breaks else MUTED},
+        )  # fmt: skip
+    _style(figure, len(classes), [item.age for item in classes], max((item.breaks for item in classes), default=0))
+    figure.update_layout(barmode="stack")
+    longest = max((item.breaks for item in classes), default=0)
+    figure.update_xaxes(
+        title={"text": "open breaks", "font": {"size": 12, "color": MUTED}},
+        range=[0, max(longest, 1) * ROOM_FOR_WORDS],
+    )
+    return figure
+
+
+def trend(past: Sequence[Past], expected: float | None = None) -> go.Figure:
+    """Coverage of each full run, and beside it the precision of the rules that it decided by, where it is known."""
+    figure = _lines()
+    lines = [("coverage", [item.coverage for item in past]), ("precision of its rules", [item.precision for item in past])]
+    shares: list[float] = [] if expected is None else [expected]
+    for place, (name, values) in enumerate(lines):
+        known = [value for value in values if value is not None]
+        if not known:
+            continue
+        shares += known
+        _line(figure, place, name, past, values, f"{name} %{{y:.1%}}")
+    for item, side in ((past[0], "right"), (past[-1], "left")) if past else ():
+        if item.coverage is not None:
+            figure.add_annotation(
+                x=_time(item), y=item.coverage, text=f"<b>{percent(item.coverage)}</b>", showarrow=False, yshift=14,
+                xanchor="left" if side == "right" else "right",
+            )  # fmt: skip
+    if expected is not None:
+        figure.add_hline(
+            y=expected, line={"color": INK, "width": 1, "dash": "dot"},
+            annotation_text=f"expected {percent(expected)}", annotation_position="bottom left",
+            annotation_font={"size": 12, "color": MUTED},
+        )  # fmt: skip
+    low = min(shares, default=0)
+    figure.update_yaxes(tickformat=".0%", range=[max(0, low - max(LEAST_ROOM, (1 - low) / 4)), 1 + LEAST_ROOM / 2])
+    return figure
+
+
+def open_records(past: Sequence[Past]) -> go.Figure:
+    """How many records each full run left open, by outcome: one curve for each outcome that occurs."""
+    figure = _lines()
+    present = [name for name in OPEN if any(item.outcomes.get(name) for item in past)]
+    for place, name in enumerate(present):
+        values = [item.outcomes.get(name, 0) for item in past]
+        _line(figure, place, f"{name} ({count(values[-1])})", past, values, f"{name} %{{y:,}} records")
+    figure.update_yaxes(
+        tickformat=",d", rangemode="tozero", title={"text": "records", "font": {"size": 12, "color": MUTED}}
+    )
+    return figure
+
+
+def _lines() -> go.Figure:
+    """An empty figure for curves over the times of runs."""
+    import plotly.graph_objects as go
+
+    axis: dict[str, Any] = {"gridcolor": GRID, "zeroline": False, "automargin": True, "fixedrange": True, "ticks": ""}
+    font = {"size": 12, "color": MUTED}
+    figure = go.Figure()
+    figure.update_layout(
+        template="none", font={"family": FONT, "size": 14, "color": INK}, height=LINE_PIXELS,
+        margin={"l": 8, "r": 16, "t": 20, "b": 8}, showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
+        xaxis={**axis, "type": "date", "tickfont": font, "title": {"text": "run, UTC", "font": font}},
+        yaxis={**axis, "tickfont": font},
+    )  # fmt: skip
+    return figure
+
+
+def _line(
+    figure: go.Figure, place: int, name: str, past: Sequence[Past], values: Sequence[float | None], says: str
+) -> None:
+    """One curve; curves differ in colour, dash and sign."""
+    color = _CURVES[place % len(_CURVES)]
+    figure.add_scatter(
+        x=[_time(item) for item in past], y=list(values), mode="lines+markers", name=name,
+        line={"color": color, "width": 2, "dash": _DASHES[place % len(_DASHES)]},
+        marker={"size": 7, "symbol": _SIGNS[place % len(_SIGNS)], "color": color},
+        customdata=[item.run for item in past], hovertemplate=f"%{{x}}: {says}<extra></extra>",
+    )  # fmt: skip
+
+
+def _time(item: Past) -> str:
+    """The time of a run as plotly reads it; it knows no zones."""
+    return f"{item.at:%Y-%m-%d %H:%M:%S}"
 
 
 def tolerances(points: pd.DataFrame) -> go.Figure:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,13 @@ from recon.backfill import plan as plans
 from recon.database.connect import Database
 from recon.errors import ReconError, ReportFailed, UsageError
 from recon.matching import run as runs
+from recon.reports import kept
+from recon.reports.data import NOTEBOOK
 from recon.workspace import Workspace
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NOTEBOOK = "reconciliation_report.ipynb"
 _STAMP = re.compile(r"-\d{8}T\d{6}Z(_\d+)?")
 
 Progress = Callable[[int, int], None]  # cells done, cells in all
@@ -57,21 +60,33 @@ def report(
     output = _claim(workspace.reports, name)
     ipython = workspace.folder.resolve() / "ipython"
     ipython.mkdir(parents=True, exist_ok=True)
-    notebook = run_notebook(
-        source,
-        output,
-        {
-            "reconciliation": name,
-            "plan": plan or "",
-            "workspace": str(workspace.root.resolve()),
-            "demo": database.demo,
-            "checks": json.dumps(checks, default=str) if checks else "",
-        },
-        # IPython makes a profile folder, by default in the person's home.
-        {"RECON_DATABASE_URL": database.url, "IPYTHONDIR": str(ipython)},
-        progress,
-    )
-    return _write_page(notebook, output.with_suffix(".html"), f"{title}: reconciliation report")
+    identity = output.stem
+    parameters = {
+        "reconciliation": name,
+        "plan": plan or "",
+        "workspace": str(workspace.root.resolve()),
+        "demo": database.demo,
+        "checks": json.dumps(checks, default=str) if checks else "",
+        "identity": identity,
+    }
+    # IPython makes a profile folder, by default in the person's home.
+    environment = {"RECON_DATABASE_URL": database.url, "IPYTHONDIR": str(ipython)}
+    kept.begin(database, identity, NOTEBOOK, name, workspace.actor, {"plan": plan or ""})
+    with database.session() as alive:
+        kept.holding(alive, identity)
+        alive.commit()  # the lock is the session's: no transaction stays open meanwhile
+        try:
+            notebook = run_notebook(source, output, parameters, environment, progress)
+            path = _write_page(notebook, output.with_suffix(".html"), f"{title}: reconciliation report")
+        except BaseException as error:
+            failed = output.with_name(f"{output.stem}-failed.ipynb")
+            with suppress(ReconError):  # the first error is the one to tell
+                file = failed.name if failed.is_file() else None
+                kept.end(database, identity, "failed", error=str(error) or type(error).__name__, file=file)
+            raise
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        kept.end(database, identity, "success", file=path.name, digest=digest)
+    return path
 
 
 def latest(workspace: Workspace, name: str) -> Path | None:

@@ -14,7 +14,9 @@ from recon.reports.tables import (
     Number,
     change,
     count,
+    days,
     escape,
+    lasting,
     moment,
     percent,
     points,
@@ -47,13 +49,19 @@ def headline(data: ReportData) -> Html:
     """Title, the sentence that a manager takes away, and the numbers behind it."""
     now, before = data.now, data.before
     tiles = [
-        _tile(percent(now.share), "coverage now", points(before.share, now.share) if before else ""),
-        _tile(percent(before.share) if before else NOTHING, "coverage before", _of(before) if before else ""),
-        *_precision(data),
-        _tile(count(now.population), "population", escape(words(data.target))),
-        _tile(count(now.linked), "linked", f"{change(now.linked - before.linked)} since" if before else ""),
-        _tile(count(now.missing), "missing", percent(now.missing / now.population) if now.population else ""),
-    ]
+        _tile(percent(now.share), "coverage now", f"{points(before.share, now.share)} since" if before else ""),
+        _precision(data),
+        _tile(
+            count(now.linked), f"linked of {count(now.population)}",
+            f"{change(now.linked - before.linked)} since" if before else "",
+        ),
+        _tile(
+            count(now.missing), "not linked",
+            f"{percent(now.missing / now.population)} of {escape(words(data.target))}" if now.population else "",
+        ),
+        _tile(count(data.ageing.breaks), "open breaks", _breaks(data)),
+        _tile(count(len(data.queue)), "plans waiting", _longest(data)),
+    ]  # fmt: skip
     private = f'<p class="note warning">{escape(data.private)}</p>' if data.private else ""
     return Html(
         f"<header>{private}<h1>{escape(data.title)}</h1>"
@@ -63,13 +71,25 @@ def headline(data: ReportData) -> Html:
     )
 
 
-def _precision(data: ReportData) -> list[str]:
-    """The tile that stands beside coverage, where a backtest measured these rules."""
+def _precision(data: ReportData) -> str:
+    """The tile that stands beside coverage: how right the rules are, where a backtest measured them."""
     known = data.precision
     if known is None:
-        return []
+        return _tile(NOTHING, "precision", "not measured")
     number = known.known + known.known_alone
-    return [_tile(percent(known.precision), "precision", f"recall {percent(known.recall)}, by {count(number)} known")]
+    return _tile(percent(known.precision), "precision", f"recall {percent(known.recall)}, by {count(number)} known")
+
+
+def _breaks(data: ReportData) -> str:
+    found = data.ageing
+    if not found.breaks:
+        return ""
+    oldest = f"oldest {days(found.days)}" if found.days else "all of today"
+    return f"{count(found.new)} new, {oldest}" if found.new != found.breaks else "all new"
+
+
+def _longest(data: ReportData) -> str:
+    return f"longest for {lasting(data.generated_at - data.queue[0].since)}" if data.queue else ""
 
 
 def _of(then: Coverage) -> str:
@@ -103,6 +123,9 @@ def summary(data: ReportData) -> list[str]:
     waiting = data.waiting.total
     if waiting:
         said.append(f"{records(waiting)} {'waits' if waiting == 1 else 'wait'} for a person.")
+    nobody = sum(item.nobody for item in data.ageing.classes)
+    if nobody and data.ageing.days:
+        said.append(f"Nobody has {count(nobody)} of {count(data.ageing.breaks)} open breaks.")
     said += _proof(data)
     return said
 
@@ -212,7 +235,7 @@ def unmatched(data: ReportData) -> Html:
     found = data.run.reasons
     whole = sum(found.values())
     if not whole:
-        return Html(sentence("No record is left over.") + _beside(data) + ages(data))
+        return Html(sentence("No record is left over.") + _beside(data))
     listed = [
         {
             "reason": words(reason), "says": REASONS.get(reason, ""), "records": Number(count(number)),
@@ -226,7 +249,7 @@ def unmatched(data: ReportData) -> Html:
         Heading("records", "records"),
         Heading("share", "share"),
     ]
-    return Html(table(headings, listed, empty="") + _listed(data, data.unmatched, "") + _beside(data) + ages(data))
+    return Html(table(headings, listed, empty="") + _listed(data, data.unmatched, "") + _beside(data))
 
 
 def _beside(data: ReportData) -> str:
@@ -234,15 +257,6 @@ def _beside(data: ReportData) -> str:
     found = [(outcome, number) for outcome, number in data.run.other_side.items() if number]
     said = "".join(f"On the other side {records(number)} {outcome}. " for outcome, number in found).strip()
     return f'<p class="note">{escape(said)}</p>' if said else ""
-
-
-def ages(data: ReportData) -> str:
-    """How old the open breaks are; a break is any record that is not reconciled."""
-    found = data.run.breaks
-    if not sum(found.values()):
-        return ""
-    listed = [{"age": age, "breaks": Number(count(number))} for age, number in found.items()]
-    return table([Heading("age", "open breaks by age"), Heading("breaks", "breaks")], listed, empty="")
 
 
 def _listed(data: ReportData, rows: Rows, empty: str) -> Html:
@@ -363,18 +377,56 @@ def _method(method: str) -> str:
 
 def reproduce(data: ReportData) -> Html:
     """What this report was made from, and how to make it again."""
-    run, plan = data.run, data.plan
-    facts: dict[str, str] = {
-        "database": data.database,
+    run, plan, made = data.run, data.plan, data.inputs
+    facts = {
+        "database": f"{data.database}, PostgreSQL {made.postgresql}",
+        "counted at": f"{made.at:%Y-%m-%d %H:%M:%S} UTC, all of it at this one moment",
         "run": f"{run.run}, by {run.actor}, {moment(run.started_at)}",
-        "rules (sha256)": data.run.spec_digest,
+        "made with": f"recon {made.recon}",
     }
     commands = [f"recon match {data.reconciliation}", f"recon report {data.reconciliation}"]
     if plan:
-        facts |= {"plan (sha256)": plan.digest, "plan made with": str(plan.document.get("tool", NOTHING))}
+        facts["plan made with"] = str(plan.document.get("tool", NOTHING))
         commands = [f"recon verify {plan.plan}", f"recon report {data.reconciliation} --plan {plan.plan}"]
     lines = "\n".join(commands)
-    return Html(_facts(facts) + f"<pre>{escape(lines)}</pre>")
+    headings = [Heading("what", "made from"), Heading("records", "records"), Heading("digest", "sha256")]
+    if data.since.last and data.since.last.inputs:
+        headings.insert(2, Heading("since", "since the last report"))
+    listed = table(headings, _inputs(data), empty="")
+    note = (
+        "The same digests give the same report. Those of records do not hang on their order;"
+        " they are counted over the columns that the rules and the lists read."
+    )
+    return Html(f'{_facts(facts)}<div class="digests">{listed}</div><p class="note">{note}</p><pre>{escape(lines)}</pre>')
+
+
+def _inputs(data: ReportData) -> list[dict[str, Any]]:
+    made, last = data.inputs, data.since.last
+    then: dict[str, Any] = dict(last.inputs) if last else {}
+    found: list[tuple[str, int | None, str | None, str | None]] = [
+        (f"rules of {data.reconciliation}, when it matched", None, data.run.spec_digest, None)
+    ]
+    if data.rules_changed:
+        found.append((f"rules of {data.reconciliation}, now", None, made.spec, None))
+    else:
+        found[0] = (f"rules of {data.reconciliation}", None, made.spec, then.get("spec"))
+    for name, label, item in (
+        ("target", words(data.target), made.target),
+        ("source", words(data.source), made.source),
+        ("decisions", f"decisions of run {made.run}", made.decisions),
+    ):
+        found.append((label, item.count, item.digest, (then.get(name) or {}).get("sha256")))
+    found.append(("checks (suite)", None, made.suite, then.get("suite")))
+    if made.plan:
+        found.append((f"plan {made.plan}", data.plan.rows if data.plan else None, made.plan_digest, then.get("plan_digest")))
+    return [
+        {
+            "what": label, "records": None if number is None else Number(count(number)),
+            "digest": digest or "cannot be read",
+            "since": None if before is None else "same" if before == digest else "≠ changed",
+        }
+        for label, number, digest, before in found
+    ]  # fmt: skip
 
 
 def _facts(facts: dict[str, str]) -> str:

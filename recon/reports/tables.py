@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
@@ -121,6 +121,28 @@ def moment(at: datetime) -> str:
     if at.tzinfo is None:
         return f"{at:%Y-%m-%d %H:%M}"
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def lasting(time: timedelta) -> str:
+    """How long something lasts, in the largest whole unit; less than a minute is "less than 1 min".
+
+    >>> lasting(timedelta(days=3, hours=5)), lasting(timedelta(hours=26)), lasting(timedelta(minutes=90))
+    ('3 days', '1 day', '1 h')
+    >>> lasting(timedelta(seconds=150)), lasting(timedelta(seconds=5))
+    ('2 min', 'less than 1 min')
+    """
+    minutes = int(time.total_seconds()) // 60
+    if minutes >= 24 * 60:
+        return days(minutes // (24 * 60))
+    return f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min" if minutes else "less than 1 min"
+
+
+def days(number: int) -> str:
+    """
+    >>> days(1), days(31)
+    ('1 day', '31 days')
+    """
+    return f"{count(number)} day{'' if number == 1 else 's'}"
 
 
 def count(number: int) -> str:
