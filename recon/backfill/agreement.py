@@ -129,6 +129,24 @@ _STANDING = """
     )
     SELECT id, entry, says FROM found WHERE says IS NOT NULL ORDER BY id, entry
 """
+# Who signed a report is in the log too; the detail of that entry holds the report's id.
+_REPORTS = """
+    WITH said AS (
+        SELECT detail->>'report' AS id, max(entry) AS entry FROM recon.audit_log WHERE event = 'report signed' GROUP BY 1
+    ),
+    found AS (
+        SELECT coalesce(report.id, said.id) AS id, said.entry,
+            CASE
+                WHEN said.entry IS NULL THEN 'the log does not say that anybody signed it'
+                WHEN report.id IS NULL THEN 'the log says that it was signed, and it is not'
+                WHEN (log.detail->>'digest', log.detail->>'key', log.actor)
+                    IS DISTINCT FROM (report.digest, report.key, report.signed_by) THEN 'it is not as it was signed'
+            END AS says
+        FROM (SELECT * FROM recon.notebook_runs WHERE signed_by IS NOT NULL) AS report
+        FULL JOIN said USING (id) LEFT JOIN recon.audit_log AS log ON log.entry = said.entry
+    )
+    SELECT id, entry, says FROM found WHERE says IS NOT NULL ORDER BY id
+"""
 _WRITTEN = """
     WITH batch AS (
         SELECT plan, sum(changed)::bigint AS changed FROM recon.batches WHERE $1::text IS NULL OR plan = $1 GROUP BY plan
@@ -191,10 +209,13 @@ def compare(session: Session, plan: str | None, add: Add) -> dict[str, int]:
         if others := _other_columns(document, columns):
             add("document", f"the database keeps of it otherwise than its document: {', '.join(others)}", None, name)
     _approvals(session, plan, add)
+    for identity, entry, why in session.rows(_REPORTS):
+        add("signed report", f"{identity}: {why}", entry, None)
     return {
         "plans": session.value("SELECT count(*) FROM recon.plans WHERE $1::text IS NULL OR plan = $1", plan),
         "approvals": session.value("SELECT count(*) FROM recon.approvals WHERE $1::text IS NULL OR plan = $1", plan),
         "standing sign-offs": session.value("SELECT count(*) FROM recon.standing_sign_offs"),
+        "signed reports": session.value("SELECT count(signed_by) FROM recon.notebook_runs"),
         "written rows": _written(session, plan, add),
     }
 

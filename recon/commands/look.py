@@ -56,7 +56,9 @@ def report(
     sign: Annotated[
         str | None, typer.Option(help="Sign a report that you have read: its HTML file or its id.", metavar="REPORT")
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")
+    ] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,

@@ -44,7 +44,13 @@ _FILLS = {
 _PATTERNS = {
     "proposed": "/", "ambiguous": "x", "unmatched": "\\", "orphan": "\\", "missing": "\\", "invalid": "+", "excluded": ".",
 }  # fmt: skip
-_PATTERN_STYLE: dict[str, Any] = {"fgcolor": "#ffffff", "fgopacity": 0.55, "size": 7, "solidity": 0.22}
+_PATTERN_STYLE: dict[str, Any] = {
+    "fillmode": "overlay",
+    "fgcolor": "#ffffff",
+    "fgopacity": 0.55,
+    "size": 7,
+    "solidity": 0.22,
+}
 
 # Curves differ in their dashes too, so that nothing depends on telling colours apart.
 _CURVES = ("#1f5f9e", "#b9770e", "#7b2d6b", "#3c4854", "#b8433a")
@@ -159,10 +165,10 @@ def reasons(found: Mapping[str, int]) -> go.Figure:
     for place, number in enumerate(found.values()):
         figure.add_annotation(
             x=number, y=place, xanchor="left", xshift=6, showarrow=False,
-            text=f"<b>{count(number)}</b>  {percent(number / whole)}",
+            text=f"<b>{records(number)}</b>  {percent(number / whole)}",
         )  # fmt: skip
     _style(figure, len(found), labels, max(found.values(), default=0))
-    figure.update_xaxes(title={"text": "records", "font": {"size": 12, "color": MUTED}})
+    figure.update_xaxes(range=[0, max(*found.values(), 1) * ROOM_FOR_WORDS])
     return figure
 
 
@@ -201,7 +207,10 @@ def ageing(classes: Sequence[AgeClass]) -> go.Figure:
 def trend(past: Sequence[Past], expected: float | None = None) -> go.Figure:
     """Coverage of each full run, and beside it the precision of the rules that it decided by, where it is known."""
     figure = _lines()
-    lines = [("coverage", [item.coverage for item in past]), ("precision of its rules", [item.precision for item in past])]
+    lines = [
+        ("coverage", [item.coverage for item in past]),
+        ("precision of its rules", [item.precision for item in past]),
+    ]
     shares: list[float] = [] if expected is None else [expected]
     for place, (name, values) in enumerate(lines):
         known = [value for value in values if value is not None]
@@ -212,7 +221,7 @@ def trend(past: Sequence[Past], expected: float | None = None) -> go.Figure:
     for item, side in ((past[0], "right"), (past[-1], "left")) if past else ():
         if item.coverage is not None:
             figure.add_annotation(
-                x=_time(item), y=item.coverage, text=f"<b>{percent(item.coverage)}</b>", showarrow=False, yshift=14,
+                x=_time(item), y=item.coverage, text=f"<b>{percent(item.coverage)}</b>", showarrow=False, yshift=-14,
                 xanchor="left" if side == "right" else "right",
             )  # fmt: skip
     if expected is not None:
@@ -232,7 +241,7 @@ def open_records(past: Sequence[Past]) -> go.Figure:
     present = [name for name in OPEN if any(item.outcomes.get(name) for item in past)]
     for place, name in enumerate(present):
         values = [item.outcomes.get(name, 0) for item in past]
-        _line(figure, place, f"{name} ({count(values[-1])})", past, values, f"{name} %{{y:,}} records")
+        _line(figure, place, f"{name} ({count(values[-1])})", past, values, f"{name} %{{y:,}} records", _FILLS[name])
     figure.update_yaxes(
         tickformat=",d", rangemode="tozero", title={"text": "records", "font": {"size": 12, "color": MUTED}}
     )
@@ -258,10 +267,16 @@ def _lines() -> go.Figure:
 
 
 def _line(
-    figure: go.Figure, place: int, name: str, past: Sequence[Past], values: Sequence[float | None], says: str
+    figure: go.Figure,
+    place: int,
+    name: str,
+    past: Sequence[Past],
+    values: Sequence[float | None],
+    says: str,
+    color: str = "",
 ) -> None:
     """One curve; curves differ in colour, dash and sign."""
-    color = _CURVES[place % len(_CURVES)]
+    color = color or _CURVES[place % len(_CURVES)]
     figure.add_scatter(
         x=[_time(item) for item in past], y=list(values), mode="lines+markers", name=name,
         line={"color": color, "width": 2, "dash": _DASHES[place % len(_DASHES)]},

@@ -49,11 +49,11 @@ def headline(data: ReportData) -> Html:
     """Title, the sentence that a manager takes away, and the numbers behind it."""
     now, before = data.now, data.before
     tiles = [
-        _tile(percent(now.share), "coverage now", f"{points(before.share, now.share)} since" if before else ""),
+        _tile(percent(now.share), "coverage now", f"{percent(before.share)} before" if before else ""),
         _precision(data),
         _tile(
             count(now.linked), f"linked of {count(now.population)}",
-            f"{change(now.linked - before.linked)} since" if before else "",
+            f"{count(before.linked)} before" if before else "",
         ),
         _tile(
             count(now.missing), "not linked",
@@ -397,7 +397,9 @@ def reproduce(data: ReportData) -> Html:
         "The same digests give the same report. Those of records do not hang on their order;"
         " they are counted over the columns that the rules and the lists read."
     )
-    return Html(f'{_facts(facts)}<div class="digests">{listed}</div><p class="note">{note}</p><pre>{escape(lines)}</pre>')
+    return Html(
+        f'{_facts(facts)}<div class="digests">{listed}</div><p class="note">{note}</p><pre>{escape(lines)}</pre>'
+    )
 
 
 def _inputs(data: ReportData) -> list[dict[str, Any]]:
@@ -418,7 +420,9 @@ def _inputs(data: ReportData) -> list[dict[str, Any]]:
         found.append((label, item.count, item.digest, (then.get(name) or {}).get("sha256")))
     found.append(("checks (suite)", None, made.suite, then.get("suite")))
     if made.plan:
-        found.append((f"plan {made.plan}", data.plan.rows if data.plan else None, made.plan_digest, then.get("plan_digest")))
+        found.append(
+            (f"plan {made.plan}", data.plan.rows if data.plan else None, made.plan_digest, then.get("plan_digest"))
+        )
     return [
         {
             "what": label, "records": None if number is None else Number(count(number)),

@@ -16,12 +16,10 @@ from recon.reports.tables import (
     Number,
     change,
     count,
-    days,
     escape,
     moment,
     percent,
     points,
-    records,
     sentence,
     table,
     words,
@@ -44,29 +42,26 @@ def changes(data: ReportData) -> Html:
         return Html(
             sentence(f"This is the first report of {data.reconciliation} that is kept: the next one says what changed.")
         )
-    said = _since(data, last, _title(data, last))
+    said = _since(data, last, "Since the last report, which is signed" if data.since.one else "Since the last report")
     if signed is None:
         said += sentence(
             f"No report of {data.reconciliation} was signed yet. A reviewer who has read one signs it with"
             f" recon report {data.reconciliation} --sign FILE."
         )
     elif not data.since.one:
-        said += _since(data, signed, _title(data, signed))
+        said += _since(data, signed, "Since the last signed report")
     return Html(said + _beside(data) + _broken(last) + _moves(last))
 
 
-def _title(data: ReportData, earlier: Earlier) -> str:
-    made = f"{moment(earlier.at)}, made by {earlier.actor}"
-    if earlier.signed_by is None or earlier.signed_at is None:
-        return f"Since the last report ({made})"
-    seen = f"{made}, signed by {earlier.signed_by} on {moment(earlier.signed_at)}, {earlier.proof}"
-    kind = "the last report, which is signed too" if data.since.one else "the last signed report"
-    return f"Since {kind} ({seen})"
-
-
 def _since(data: ReportData, earlier: Earlier, title: str) -> str:
+    """One sentence on what happened since, and under it which report that was."""
     happened = _happened(data, earlier)
-    return f'<p class="since"><strong>{escape(title)}:</strong> {escape(happened)}</p>'
+    made = f"That report is of {moment(earlier.at)} and was made by {earlier.actor}."
+    if earlier.signed_by is not None and earlier.signed_at is not None:
+        made += f" {earlier.signed_by} signed it on {moment(earlier.signed_at)}: {earlier.proof}."
+    return (
+        f'<p class="since"><strong>{escape(title)}:</strong> {escape(happened)}</p><p class="note">{escape(made)}</p>'
+    )
 
 
 def _happened(data: ReportData, earlier: Earlier) -> str:
@@ -109,7 +104,7 @@ class _Row:
     label: str
     path: tuple[str, ...]
     share: bool = False
-    always: bool = False  # shown although it is 0 and was 0
+    always: bool = False  # shown although it did not change
 
     def of(self, kept: Mapping[str, Any]) -> Any:
         value: Any = kept
@@ -168,12 +163,14 @@ def _beside(data: ReportData) -> str:
         for name, _, earlier in columns:
             before = row.of(earlier.figures)
             line |= {name: row.written(before), f"{name}_step": row.step(before, value)}
-        if row.always or value or any(row.of(earlier.figures) for _, _, earlier in columns):
+        if row.always or any(row.of(earlier.figures) != value for _, _, earlier in columns):
             found.append(line)
     headings = [Heading("figure", "figure"), Heading("now", "now")]
     for name, title, _ in columns:
         headings += [Heading(name, "then", f"since {title}"), Heading(f"{name}_step", "change", f"since {title}")]
-    return table(headings, found, empty="")
+    return (
+        table(headings, found, empty="") + '<p class="note">Outcomes and reasons that did not change are left out.</p>'
+    )
 
 
 def _broken(last: Earlier) -> str:
@@ -220,7 +217,9 @@ def _moves(last: Earlier) -> str:
         Heading("at", "at"), Heading("plan", "plan"), Heading("state", "became"), Heading("rows", "rows"),
         Heading("who", "by"),
     ]  # fmt: skip
-    return f"<h3>What became of plans since the last report</h3>{table(headings, found, empty='', total=last.move_count)}"
+    return (
+        f"<h3>What became of plans since the last report</h3>{table(headings, found, empty='', total=last.move_count)}"
+    )
 
 
 # -- the trend -------------------------------------------------------------------------------------------
@@ -264,11 +263,11 @@ def trend(data: ReportData) -> Html:
         Heading("population", "records"),
         *[Heading(f"outcome {name}", outcome_words(name), "by outcome") for name in present],
     ]
-    return table(headings, found, empty="No run looked at the whole population yet.")
+    said = table(headings, found, empty="No run looked at the whole population yet.")
+    return Html(f'{said}<p class="note">{_COUNTED}</p>' if found else said)
 
 
-def span(data: ReportData) -> str:
-    """How long the trend is, in words."""
-    if not data.past:
-        return records(0)
-    return f"{count(len(data.past))} runs in {days((data.past[-1].at - data.past[0].at).days)}"
+_COUNTED = (
+    "The last full runs, 60 at most. A run counts what it matched as covered; the coverage now, further up, counts what"
+    " the table holds. The precision is that of the rules a run decided by, as it was measured last."
+)

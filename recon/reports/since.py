@@ -7,7 +7,7 @@ transaction at a time, so a number divides exactly what a report saw from what c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,6 @@ class Earlier:
     id: str
     at: datetime
     actor: str
-    file: str | None
     figures: Mapping[str, Any]
     inputs: Mapping[str, Any]
     signed_by: str | None
@@ -102,7 +101,6 @@ def _earlier(session: Session, workspace: Workspace, bound: Bound, row: dict[str
         id=row["id"],
         at=datetime.fromisoformat(figures["at"]) if "at" in figures else row["started_at"],
         actor=row["actor"],
-        file=row["file"],
         figures=figures if figures.get("format") == FORMAT else {},
         inputs=row["inputs"] or {},
         signed_by=row["signed_by"],
@@ -114,17 +112,15 @@ def _earlier(session: Session, workspace: Workspace, bound: Bound, row: dict[str
     name, after = bound.spec.name, int(figures["marks"]["breaks"])
     broken, resolved, same = session.rows(_CHANGED, name, after)[0]
     moves = session.records(_MOVES, name, int(figures["marks"]["audit"]), SHOWN_MOVES)
-    return Earlier(
-        **{
-            **vars(earlier),
-            "broken": broken,
-            "resolved": resolved,
-            "to_and_fro": same,
-            "newly_broken": _breaks(session, bound, after, 1) if broken else (),
-            "newly_resolved": _breaks(session, bound, after, -1) if resolved else (),
-            "moves": tuple(reversed(moves)),
-            "move_count": moves[0]["total"] if moves else 0,
-        }
+    return replace(
+        earlier,
+        broken=broken,
+        resolved=resolved,
+        to_and_fro=same,
+        newly_broken=_breaks(session, bound, after, 1) if broken else (),
+        newly_resolved=_breaks(session, bound, after, -1) if resolved else (),
+        moves=tuple(reversed(moves)),
+        move_count=moves[0]["total"] if moves else 0,
     )
 
 

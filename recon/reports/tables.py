@@ -216,7 +216,7 @@ def _numeric(values: Sequence[object]) -> bool:
 def _td(value: object, numeric: bool) -> str:
     written = value if isinstance(value, str) else shown(value)
     # A date, a code or a reference is read as one piece; only what could not fit otherwise is broken.
-    whole = len(written) <= WHOLE_LETTERS and " " not in written
+    whole = len(written) <= WHOLE_LETTERS and (" " not in written or isinstance(value, datetime))
     kind = ' class="number"' if numeric else ' class="whole"' if whole else ""
     return f"<td{kind}>{escape(written)}</td>"
 
