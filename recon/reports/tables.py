@@ -217,7 +217,9 @@ def _td(value: object, numeric: bool) -> str:
     written = value if isinstance(value, str) else shown(value)
     # A date, a code or a reference is read as one piece; only what could not fit otherwise is broken.
     whole = len(written) <= WHOLE_LETTERS and (" " not in written or isinstance(value, datetime))
-    kind = ' class="number"' if numeric else ' class="whole"' if whole else ""
+    # A word without end must not push the table off the page.
+    long = any(len(word) > WHOLE_LETTERS for word in written.split())
+    kind = ' class="number"' if numeric else ' class="whole"' if whole else ' class="long"' if long else ""
     return f"<td{kind}>{escape(written)}</td>"
 
 

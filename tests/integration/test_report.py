@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -22,7 +23,7 @@ from recon.reports import sections
 from recon.reports.data import gather
 from recon.reports.run import NOTEBOOK, latest, report, run_notebook
 from recon.workspace import Workspace
-from tests.support import execute, load_rent_sample, rent_spec
+from tests.support import execute, load_rent_sample, recon, rent_spec, rows
 
 pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
 
@@ -247,6 +248,51 @@ def test_a_report_without_checks_says_that_nothing_is_proven(
     found = gather(rent, workspace, RENT, checks=checks)
     assert "nothing is proven" in sections.checks(found)
     assert "passed" not in " ".join(sections.summary(found))
+
+
+@pytest.mark.one_engine
+def test_the_second_report_of_the_command_line_says_what_changed_since_the_first_and_who_signed_it(
+    rent: Database, workspace: Workspace
+) -> None:
+    """A report is made, signed by somebody else than its author, and the next one knows."""
+    place = ["--workspace", str(workspace.root), "--json"]
+    matched(rent, workspace)
+    first = recon("report", RENT, *place, url=rent.url)
+    assert first.code == 0, first.err
+    path = Path(first.json["report"])
+    by_author = recon("report", RENT, "--sign", str(path), *place, url=rent.url)
+    assert (by_author.code, by_author.json["error"]) == (4, "NotApproved")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"92.6", b"99.6"))
+    forged = recon("report", RENT, "--sign", str(path), *place, url=rent.url, user="bob")
+    assert (forged.code, forged.json["error"]) == (4, "BundleChanged")
+    path.write_bytes(whole)
+    done = recon("report", RENT, "--sign", str(path), *place, url=rent.url, user="bob")
+    assert done.code == 0, done.err
+    assert (done.json["report"], done.json["signed_by"], done.json["author"]) == (path.stem, "bob", "ann")
+    assert done.json["digest"] == hashlib.sha256(whole).hexdigest()
+    assert recon("report", RENT, "--key", "k", url=rent.url, cwd=workspace.root).code == 2
+
+    plan = plans.listed(rent, workspace, RENT)[0]
+    sign_off.approve(rent, workspace, plan.plan, "bob")
+    applying.apply(rent, workspace, plan.plan, "ann", execute=True)
+    second = recon("report", RENT, *place, url=rent.url)
+    assert second.code == 0, second.err
+    html = Path(second.json["report"]).read_text(encoding="utf-8")
+    said = " ".join(text_of(html).split())
+    assert (
+        "Since the last report, which is signed: coverage went to 100.0 % (+7.4 points), no break is new, 1 plan was applied."
+        in said.replace(" :", ":")
+    )
+    assert "bob signed it on" in said
+    assert "linked" in {row[0] for row in Page(html).rows if row[1:] == ["135", "125", "+10"]}
+    kept = rows(rent, "SELECT state, actor, file, digest, run, plan FROM recon.notebook_runs ORDER BY started_at")
+    assert [row[:3] for row in kept] == [
+        ("success", "ann", path.name),
+        ("success", "ann", Path(second.json["report"]).name),
+    ]
+    assert kept[1][3] == hashlib.sha256(Path(second.json["report"]).read_bytes()).hexdigest()
+    assert kept[1][5] == plan.plan
 
 
 # -- what goes wrong -------------------------------------------------------------------------------------

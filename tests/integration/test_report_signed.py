@@ -31,7 +31,13 @@ def made(rent: Database, workspace: Workspace) -> Path:
 
 def test_a_report_is_signed_by_name_once_and_the_log_tells_it(rent: Database, workspace: Workspace, made: Path) -> None:
     done = signed.sign(rent, workspace, RENT, str(made), "bob")
-    assert (done.report, done.signed_by, done.author, done.method, done.key) == ("morning", "bob", "ann", "recorded", None)
+    assert (done.report, done.signed_by, done.author, done.method, done.key) == (
+        "morning",
+        "bob",
+        "ann",
+        "recorded",
+        None,
+    )
     log = "SELECT actor, reconciliation, detail ->> 'report', detail ->> 'digest' FROM recon.audit_log WHERE event = $1"
     assert rows(rent, log, signed.EVENT) == [("bob", RENT, "morning", done.digest)]
     with pytest.raises(IllegalMove, match="signed already"):

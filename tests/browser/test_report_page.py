@@ -1,0 +1,106 @@
+"""The report as people open it: from a file, without a network, wide, narrow and on paper."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from recon.backfill import plan as plans
+from recon.database.connect import Database
+from recon.matching import breaks
+from recon.matching import run as runs
+from recon.matching.backtest import backtest
+from recon.reports.run import report
+from recon.workspace import Workspace
+from tests.browser.desk import ARTEFACTS
+from tests.support import execute, load_rent_sample
+
+pytestmark = pytest.mark.one_engine
+IMPORTS = (
+    "financial_transactions"  # matched, proposed, ambiguous and unmatched records: every figure has something to draw
+)
+FIGURES = 6  # coverage, its trend, what was open, the waterfall, the reasons, the ages of breaks
+ENDLESS = "x" * 300  # a word that no line can hold
+WIDTHS = {"wide": 1400, "narrow": 400}
+
+
+def past(database: Database, days: int) -> None:
+    """Move all that happened so far into the past."""
+    for table, columns in (
+        ("runs", "started_at completed_at"),
+        ("breaks", "first_seen opened_at last_seen"),
+        ("break_log", "at"),
+    ):
+        changes = ", ".join(f"{name} = {name} - interval '{days} days'" for name in columns.split())
+        execute(database, f"UPDATE recon.{table} SET {changes}")
+
+
+def open_offline(browser: Browser, path: Path, width: int) -> tuple[Page, list[str], list[str]]:
+    context = browser.new_context(viewport={"width": width, "height": 1000})
+    context.set_offline(True)
+    page = context.new_page()
+    asked: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda said: errors.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelectorAll('.drawing .main-svg').length > 0")
+    return page, asked, errors
+
+
+def test_the_report_opens_without_a_network_draws_every_figure_and_fits_screen_and_paper(
+    database: Database, workspace: Workspace, browser: Browser
+) -> None:
+    load_rent_sample(database)
+    spec = workspace.spec(IMPORTS)
+    runs.match(database, spec, "ann")
+    past(database, 40)
+    execute(database, "UPDATE financial_transactions SET property_id = NULL WHERE id % 5 = 0 AND invoice_id IS NULL")
+    runs.match(database, spec, "ann")
+    past(database, 3)
+    backtest(database, spec, "ann")
+    runs.match(database, spec, "ann")
+    some = [item["key"] for item in breaks.listed(database, IMPORTS, limit=9)]
+    breaks.assign(database, IMPORTS, "carla", "ann", some)
+    execute(database, f"UPDATE invoices SET lease_reference = '{ENDLESS}' || id WHERE id % 20 = 0")
+    assert plans.make(database, workspace, spec, "ann") is not None
+    path = report(database, workspace, IMPORTS)
+    ARTEFACTS.mkdir(exist_ok=True)
+
+    for name, width in WIDTHS.items():
+        page, asked, errors = open_offline(browser, path, width)
+        assert asked == [path.as_uri()]
+        assert errors == []
+        figures = page.locator(".figure")
+        assert figures.count() == FIGURES
+        drawn = page.locator(".drawing").evaluate_all(
+            "all => all.map(one => one.querySelectorAll('.main-svg path, .main-svg rect').length)"
+        )
+        assert len(drawn) == FIGURES
+        assert all(drawn)
+        for place in range(FIGURES):
+            box = figures.nth(place).bounding_box()
+            assert box is not None
+            assert box["height"] > 60
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # wide tables scroll by themselves
+        page.screenshot(path=ARTEFACTS / f"report_{name}.png", full_page=True)
+        if name == "wide":
+            printed = ARTEFACTS / "report.pdf"
+            page.pdf(path=printed, prefer_css_page_size=True, print_background=True)
+            page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins, in CSS pixels
+            page.emulate_media(media="print")
+            # What is wider than the paper would shrink every page of it.
+            assert page.evaluate("document.documentElement.scrollWidth") <= 688
+            if shutil.which("pdftotext"):
+                text = subprocess.run(
+                    ["pdftotext", str(printed), "-"], capture_output=True, text=True, check=True
+                ).stdout
+                assert "How to make this report again" in text
+                assert len(re.findall("\f", text)) > 3
+        page.context.close()
