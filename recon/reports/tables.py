@@ -13,6 +13,7 @@ from typing import Any
 from recon.matching import coverage
 
 WHOLE_LETTERS = 24  # a word up to this length is not broken across lines
+WIDE_COLUMNS = 10  # a table with more than these is printed in smaller letters
 NO_BREAK = "\N{NO-BREAK SPACE}"
 NOTHING = "—"  # what stands for NULL, so that it is told apart from an empty text
 
@@ -58,8 +59,9 @@ def table(
     )
     left_out = (total or len(records)) - len(records)
     note = f'<p class="note">The first {count(len(records))} of {count(total or 0)} rows.</p>' if left_out else ""
+    wide = ' class="wide"' if len(headings) > WIDE_COLUMNS else ""
     return Html(
-        f'<div class="scroll"><table><thead>{_head(headings, numeric)}</thead><tbody>{body}</tbody></table></div>{note}'
+        f'<div class="scroll"><table{wide}><thead>{_head(headings, numeric)}</thead><tbody>{body}</tbody></table></div>{note}'
     )
 
 
