@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from recon.reports import figures
+from recon.reports.ageing import AgeClass
 from recon.reports.data import Coverage, Step
+from recon.reports.trend import Past
 
 STEPS = (
     Step("linked before", "linked", 125),
@@ -68,3 +70,50 @@ def test_coverage_of_one_moment_is_one_bar() -> None:
 def test_coverage_of_nothing_has_no_share() -> None:
     figure = figures.coverage(None, Coverage(0, 0, AT))
     assert figure.layout.annotations[0].text == "<b>—</b>  0 of 0 records"
+
+
+# -- ageing, reasons, trend ------------------------------------------------------------------------------
+
+
+def past(day: int, coverage: float, precision: float | None = None, **outcomes: int) -> Past:
+    return Past(f"run {day}", datetime(2025, 11, day, tzinfo=UTC), 100, coverage, precision, outcomes)
+
+
+def test_kinds_of_bars_differ_in_their_pattern_and_not_only_in_colour() -> None:
+    steps = (Step("matched", "matched", 1), Step("proposed", "proposed", 1), Step("unmatched", "unmatched", 1))
+    pattern = figures.waterfall(steps).data[0].marker.pattern
+    assert len(set(pattern.shape)) == 3
+    assert pattern.fillmode == "overlay"  # else the bar itself would be white
+
+
+def test_ages_are_stacked_by_who_has_them_and_say_what_nobody_has() -> None:
+    figure = figures.ageing((AgeClass("over 30 days", 3, 2), AgeClass("new", 0, 0)))
+    assert [list(bars.x) for bars in figure.data] == [[2, 0], [3, 0]]
+    assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
+    assert list(figure.layout.yaxis.ticktext) == ["over 30 days", "new"]
+    assert [note.text for note in figure.layout.annotations] == ["<b>5</b>  3 of them nobody's", "<b>0</b>"]
+
+
+def test_reasons_say_their_number_and_their_share() -> None:
+    figure = figures.reasons({"no_candidate": 3, "null_key": 1})
+    said = [note.text.replace("\N{NO-BREAK SPACE}", " ") for note in figure.layout.annotations]
+    assert said == ["<b>3 records</b>  75.0 %", "<b>1 record</b>  25.0 %"]
+
+
+def test_the_trend_shows_coverage_and_precision_of_each_run_and_what_is_expected() -> None:
+    figure = figures.trend((past(1, 0.9), past(2, 0.95, 0.97)), expected=0.99)
+    assert [(line.name, list(line.y)) for line in figure.data] == [
+        ("coverage", [0.9, 0.95]), ("precision of its rules", [None, 0.97]),
+    ]  # fmt: skip
+    assert list(figure.data[0].x) == ["2025-11-01 00:00:00", "2025-11-02 00:00:00"]
+    assert len({(line.line.dash, line.marker.symbol) for line in figure.data}) == 2
+    assert any("expected" in (note.text or "") for note in figure.layout.annotations)
+    assert figure.layout.yaxis.range[0] < 0.9
+    assert len(figures.trend((past(1, 0.9), past(2, 0.95))).data) == 1
+
+
+def test_only_outcomes_that_occur_have_a_curve() -> None:
+    figure = figures.open_records(
+        (past(1, 0.9, linked=90, unmatched=10), past(2, 0.9, linked=90, unmatched=8, proposed=2))
+    )
+    assert [(line.name, list(line.y)) for line in figure.data] == [("proposed (2)", [0, 2]), ("unmatched (8)", [10, 8])]
