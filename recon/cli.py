@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, look, match, people, place, rules, standing
+from recon.commands import backfill, check, look, match, people, place, rules, run, standing
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError, visible
 
@@ -54,6 +54,7 @@ app.command()(standing.standing)
 app.command()(backfill.apply)
 app.command()(backfill.verify)
 app.command()(backfill.revert)
+app.command()(run.run)
 app.command()(look.audit)
 app.command()(look.report)
 app.command()(look.notebook)

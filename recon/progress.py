@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 class Bar:
     """A bar to call with how many are done and how many there are."""
 
-    def __init__(self, advance: Callable[[int, int], None], describe: Callable[[str | None], None]) -> None:
+    def __init__(
+        self, advance: Callable[[int, int], None], describe: Callable[[str | None], None], step: Callable[[str], None]
+    ) -> None:
         self._advance = advance
         self.notice = describe  # why it waits, beside the bar; None: it goes on
+        self.step = step  # which part of the work goes on
 
     def __call__(self, done: int, total: int) -> None:
         self._advance(done, total)
@@ -33,6 +36,7 @@ def bar(title: str, unit: str = "rows", after: float = 0.0) -> Generator[Bar]:
     from time import perf_counter
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -56,27 +60,35 @@ def bar(title: str, unit: str = "rows", after: float = 0.0) -> Generator[Bar]:
     )  # fmt: skip
     task, began = None, perf_counter()
 
+    says = title
+
     def advance(done: int, total: int) -> None:
         nonlocal task
         if perf_counter() - began < after:
             return
         if task is None:
             shown.start()
-            task = shown.add_task(title, total=total)
+            task = shown.add_task(says, total=total)
         shown.update(task, completed=done)
+
+    def step(name: str) -> None:
+        nonlocal says
+        says = f"{title}: {escape(name)}"
+        if task is not None:
+            shown.update(task, description=says)
 
     said: str | None = None
 
     def notice(reason: str | None) -> None:
         nonlocal said
         if task is not None:
-            shown.update(task, description=f"{title}, waiting: {reason}" if reason else title)
+            shown.update(task, description=f"{says}, waiting: {reason}" if reason else says)
         if reason and said is None:  # once for each pause, and where there is no terminal too
             console.print(f"Waiting: {reason}.", highlight=False, markup=False)
         said = reason
 
     try:
-        yield Bar(advance, notice)
+        yield Bar(advance, notice, step)
     finally:
         if task is not None:
             shown.stop()

@@ -90,6 +90,7 @@ def make(
     passes: Sequence[str] = (),
     allow_limited: bool = False,
     over_cap: bool = False,
+    again: bool = True,
 ) -> Plan | None:
     """Freeze what a run (the latest, unless named) would change as a plan.
 
@@ -102,6 +103,8 @@ def make(
         passes: plan what these matched, and nothing else.
         allow_limited: take a run that looked at a part only.
         over_cap: take more orphans than the spec's cap, though never all of a scope.
+        again: make a new plan in any case. False: a waiting plan of exactly these changes stays the one, with what
+            people said to it; so a run of every night does not take away what a reviewer approved in the day.
 
     Returns:
         The plan, or None where nothing would change: there is nothing to sign.
@@ -126,17 +129,44 @@ def make(
             draft = Draft(made, plan, decided, chosen, whole=not passes, over_cap=over_cap)
             found = stage(session, draft, Records(database, made.bound))
             rows = sum(found.actions.values())
-            if rows:
+            same = None if again or not rows else _same(session, workspace, draft, found)
+            if rows and not same:
                 _keep(session, database, workspace, draft, found, actor)
             else:
                 session.rollback()
     except BaseException:
         shutil.rmtree(folder)
         raise
-    if not rows:
+    if same or not rows:
         shutil.rmtree(folder)
+    return load(database, workspace, same or plan) if rows else None
+
+
+def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged) -> str | None:
+    """The newest waiting plan, if it holds exactly the changes that were just staged, by the same rules and terms."""
+    waiting = session.connection.execute(
+        sa.select(tables.plans)
+        .where(tables.plans.c.reconciliation == found.change.bound.spec.name)
+        .where(tables.plans.c.state.in_(("planned", "approved")), tables.plans.c.expires_at > sa.func.now())
+        .order_by(tables.plans.c.created_at.desc(), tables.plans.c.plan.desc())
+        .limit(1)
+    ).mappings().first()  # fmt: skip
+    if waiting is None or not (workspace.backfills / waiting["plan"] / bundle.MANIFEST).is_file():
         return None
-    return load(database, workspace, plan)
+    document = json.loads(waiting["document"])
+    terms = {
+        "format": FORMAT,
+        "spec_digest": found.change.bound.spec.digest,
+        "run_limited": draft.decided.limited,
+        "tolerance_rows": workspace.policy.plan.tolerance_rows,
+        "policy": workspace.policy.sign_off.model_dump(),
+        "schema_fingerprint": relations.fingerprint(session, found.change.table),
+        "left_out": found.left_out,
+    }
+    if any(document.get(name) != term for name, term in terms.items()):
+        return None
+    changes = bundle.staged_digest(session, found.change.shape, draft.plan)
+    return waiting["plan"] if document["files"][bundle.CHANGES] == changes else None
 
 
 def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:

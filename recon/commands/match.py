@@ -153,6 +153,7 @@ def explain(
 
 def runs(
     name: Annotated[str | None, typer.Argument(help="Only of this reconciliation.")] = None,
+    notebooks: Annotated[bool, typer.Option("--notebooks", help="Runs of notebooks: `recon run` and reports.")] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -162,6 +163,17 @@ def runs(
 
     place = find_workspace(workspace)
     opened = open_database(place, database)
+    if notebooks:
+        from recon.reports import kept
+
+        ran = kept.history(opened, name)
+        if name and not ran:
+            place.spec_path(name)
+        if not show({"notebook_runs": ran}, as_json):
+            from recon import screens_run
+
+            screens_run.notebooks(ran)
+        return
     found = run.history(opened, name)
     found = [{**row, "precision": known} for row, known in zip(found, precision.of_runs(opened, found), strict=True)]
     if name and not found:  # what ran under a name stays, whatever became of its spec

@@ -46,11 +46,7 @@ def open_database(workspace: Workspace, url: str | None) -> Database:
 
 def after_matching(run: Run) -> int:
     """The exit code of a run: done, or done with records without a partner or people's decisions that cannot be."""
-    from recon.matching.coverage import RECONCILED
-
-    reconciled = sum(run.outcomes.get(outcome, 0) for outcome in (*RECONCILED, "excluded"))
-    settled = reconciled == run.population and not sum(run.other_side.values()) and not run.conflicts
-    return DONE if settled else BREAKS_REMAIN
+    return DONE if run.settled else BREAKS_REMAIN
 
 
 def day(text: str | None, option: str) -> str | None:

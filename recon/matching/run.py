@@ -19,7 +19,7 @@ from recon.matching import breaks, issues, statements
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.comparison import outcome_of_other_side, outcomes_alone
-from recon.matching.coverage import coverage
+from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.decide import Decided, decide
 from recon.matching.pool import Filter
 from recon.names import DIALECT, column
@@ -65,6 +65,12 @@ class Run:
     def coverage(self) -> float | None:
         """The share that is reconciled; None for a limited run, which did not look at everything."""
         return None if self.limited else coverage(self.outcomes)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to a person: all is reconciled or left out, and no decision is contradicted."""
+        reconciled = sum(self.outcomes.get(outcome, 0) for outcome in (*RECONCILED, "excluded"))
+        return reconciled == self.population and not sum(self.other_side.values()) and not self.conflicts
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `recon match --json`."""

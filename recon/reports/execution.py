@@ -1,4 +1,4 @@
-"""How papermill runs a notebook here: only the kernel gets the environment, and each finished cell is told."""
+"""How papermill runs a notebook here: only the kernel gets the environment, and what goes on is told cell by cell."""
 
 from __future__ import annotations
 
@@ -37,9 +37,16 @@ class Engine(NBClientEngine):
         *,
         environment: Mapping[str, str],
         progress: Callable[[int, int], None] | None,
+        tell: Callable[[str], None] | None,
         **_: Any,
     ) -> Any:
         cells = len(nb_man.nb.cells)
+        if progress:
+            progress(0, cells)
+
+        def started(cell: Any, cell_index: int) -> None:
+            if tell and cell.cell_type == "markdown" and (heading := heading_of(cell.source)):
+                tell(heading)
 
         def completed(cell: Any, cell_index: int) -> None:
             if progress:
@@ -51,11 +58,22 @@ class Engine(NBClientEngine):
             kernel_manager_class=Kernel,
             kernel_name=kernel_name,
             startup_timeout=START_SECONDS,
+            on_cell_start=started,
             on_cell_complete=completed,
-            shutdown_kernel="immediate",  # it only read, so it has nothing to put in order
+            shutdown_kernel="immediate",  # what it wrote is committed or not; it has nothing to put in order
             extra_arguments=["--HistoryManager.enabled=False"],  # nobody types into this kernel
         )
         return client.execute(env=dict(environment))
+
+
+def heading_of(source: str) -> str:
+    """The heading that a markdown cell begins with, or nothing.
+
+    >>> heading_of("## What remains"), heading_of("What *remains*")
+    ('What remains', '')
+    """
+    first = source.lstrip().split("\n", 1)[0]
+    return first.lstrip("#").strip() if first.startswith("#") else ""
 
 
 papermill_engines.register(ENGINE, Engine)

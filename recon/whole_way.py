@@ -1,0 +1,377 @@
+"""The whole way for schedules and people in a hurry: check, match, plan, sign-off, apply, verify, and what remains.
+
+`recon run` runs the notebook backfill_run.ipynb; each of its cells takes one step of a `Way` here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recon import workflow
+from recon.backfill import apply as applying
+from recon.backfill import plan as plans
+from recon.backfill import review as reviewing
+from recon.backfill import sign_off
+from recon.backfill.applied import Applied
+from recon.backfill.plan import Plan
+from recon.backfill.review import Review
+from recon.backfill.standing import environment_of
+from recon.backfill.verify import Verification
+from recon.backfill.voices import stricter
+from recon.database.connect import Database
+from recon.errors import CheckErrored, NotApproved, UsageError
+from recon.matching import check as checking
+from recon.matching import run as runs
+from recon.matching.check import Checked
+from recon.matching.pool import Filter
+from recon.matching.run import Run
+from recon.reports import data, kept
+from recon.reports.data import ReportData
+from recon.reports.parameters import MODES
+from recon.reports.run import Progress, Tell, perform
+from recon.reports.steps import Asked, Ended, Signing
+from recon.spec import Reconciliation
+from recon.workflow import Verified
+from recon.workspace import Workspace
+
+NOTEBOOK = "backfill_run.ipynb"
+LABEL = "-run"  # of its files, so that they are told apart from reports
+DONE, FELL_SHORT = 0, 3  # exit codes; a failure or a refusal is an error
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a run of the whole way is asked to do.
+
+    Args:
+        mode: one of MODES.
+        from_day, to_day: ISO days, inclusive; empty: all.
+        limit: unlinked records to decide at most; 0: all.
+        plan: the id of a plan to carry on with; empty: match, and make one where something would change.
+        limited: plan from a run that looked at a part only, on purpose.
+    """
+
+    mode: str = "dry_run"
+    from_day: str = ""
+    to_day: str = ""
+    limit: int = 0
+    plan: str = ""
+    limited: bool = False
+
+    @property
+    def filter(self) -> Filter:
+        return Filter(self.limit or None, self.from_day or None, self.to_day or None)
+
+    def check(self, spec: Reconciliation) -> None:
+        """Raises UsageError where what is asked for cannot go together, before anything is done."""
+        self.filter.check(spec)
+        if self.filter.as_dict() and self.mode != "match" and not self.limited:
+            raise UsageError(
+                "A limited run looks at a part of the records only.",
+                why="A plan from it would leave the rest out silently.",
+                todo="Leave the limits out, take --mode match, or add --limited to say that you mean it.",
+            )
+
+
+@dataclass
+class Way:
+    """One run of the whole way: what was asked, and what each step gave. Steps are taken in the order below."""
+
+    database: Database
+    workspace: Workspace
+    spec: Reconciliation
+    wish: Wish
+    identity: str = ""  # of the row in notebook_runs that is told how it goes; empty: nobody is
+    run: Run | None = None
+    made: Plan | None = None
+    signing: Signing | None = None
+    applied: Applied | None = None
+    verified: Verified | None = None
+    told: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def actor(self) -> str:
+        return self.workspace.actor
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def asked(self) -> Asked:
+        """What is reconciled, by whom, where, and how far this run goes."""
+        sides = [
+            side.table or side.query or side.file or side.api or "" for side in (self.spec.target, self.spec.source)
+        ]
+        with self.database.session(read_only=True) as session:
+            place = session.value("SELECT current_database()::text")
+        limits = self.wish.filter.as_dict()
+        self._tell(reconciliation=self.name, mode=self.wish.mode, limited=limits)
+        return Asked(
+            name=self.name,
+            title=self.spec.title or self.name,
+            target=sides[0],
+            source=sides[1],
+            mode=MODES[self.wish.mode],
+            actor=self.actor,
+            database=place,
+            environment=environment_of(self.workspace, self.database),
+            limits=limits or {},
+            plan=self.wish.plan,
+            rules=self.spec.digest,
+            at=datetime.now(UTC),
+        )
+
+    def check(self) -> Checked:
+        """Profile the data, the spec and the connection."""
+        return checking.check(self.database, self.spec)
+
+    def match(self) -> Run:
+        """Decide every record, or take the run that the given plan came from."""
+        if self.wish.plan:
+            self.run = runs.load(
+                self.database, self.name, plans.load(self.database, self.workspace, self.wish.plan).run
+            )
+        else:
+            self.run = runs.match(self.database, self.spec, self.actor, self.wish.filter)
+        self._tell(match=_matched(self.run))
+        return self.run
+
+    def found(self) -> ReportData:
+        """The decisions as they are shown, with the plan where there is one."""
+        checks = self.verified.checks.as_dict() if self.verified else None
+        return data.gather(self.database, self.workspace, self.name, self.made.plan if self.made else None, checks)
+
+    def plan(self) -> Review | str:
+        """Freeze what would change, or take the plan that waits or was given; a sentence says why there is none."""
+        assert self.run is not None
+        if self.wish.mode == "match":
+            return "This run only matches: no plan was asked for."
+        reused = True
+        if self.wish.plan:
+            self.made = plans.load(self.database, self.workspace, self.wish.plan)
+        else:
+            began = datetime.now(UTC).replace(microsecond=0)
+            self.made = plans.make(
+                self.database, self.workspace, self.spec, self.actor,
+                run=self.run.run, allow_limited=self.wish.limited, again=False,
+            )  # fmt: skip
+            reused = self.made is not None and self.made.created_at < began
+        if self.made is None:
+            self._tell(plan=None)
+            return "Nothing would change by this run: there is nothing to plan."
+        self._tell_plan(reused)
+        return reviewing.collect(self.database, self.workspace, self.made.plan)
+
+    def sign(self) -> Signing | str:
+        """Who may sign and who has; where this run executes, a standing sign-off that covers the plan is used.
+
+        Raises:
+            NotApproved: the plan expired.
+            IllegalMove: it was rejected, is stale, or gave way to another plan.
+        """
+        if self.made is None or self.wish.mode == "plan":
+            return (
+                "No sign-off is asked for." if self.made is None else "A reviewer signs: this run ends with the plan."
+            )
+        plan = self.made
+        refused: tuple[str, ...] = ()
+        if self.wish.mode == "execute" and plan.state not in (*sign_off.UNDOABLE, "approved"):
+            with self.database.session() as session:
+                sign_off.not_expired(session, plan, self.actor)
+            try:
+                self.made = sign_off.approve_by_standing(self.database, self.workspace, plan.plan, self.actor)
+            except NotApproved as error:
+                refused = (error.why,) if error.why else ()
+        with self.database.session(read_only=True) as session:
+            tally, _ = sign_off.voices(session, self.database, self.workspace, self.made, None)
+        policy = stricter(self.workspace.policy.sign_off, self.made.document["policy"])
+        awaited = self.made.state == "planned"
+        self.signing = Signing(
+            plan=plan.plan,
+            state=self.made.state,
+            author=plan.author,
+            needed=policy.approvals,
+            by_name=policy.recorded_by_name,
+            given=tally.said,
+            refused=refused or tally.refused,
+            standing=any(voice.standing for voice in tally.counted),
+            awaited=awaited,
+            executing=self.wish.mode == "execute",
+        )
+        if awaited and self.wish.mode == "execute":
+            self._tell(awaits=f"recon review {plan.plan}")
+        self._tell(sign_off={"state": self.made.state, "needed": policy.approvals, "given": list(tally.said)})
+        return self.signing
+
+    def apply(self) -> Applied | str:
+        """Change the records, or show what would change; a sentence says why nothing is done."""
+        if self.made is None or self.wish.mode == "plan":
+            return "Nothing was applied: there is no plan." if self.made is None else "This run ends with the plan."
+        executing = self.wish.mode == "execute"
+        if executing and self.signing is not None and self.signing.awaited:
+            return "Nothing was applied: the plan waits for a reviewer."
+        self.applied = applying.apply(self.database, self.workspace, self.made.plan, self.actor, execute=executing)
+        self.made = plans.load(self.database, self.workspace, self.made.plan)
+        told = ("executed", "planned", "changed", "skipped", "state", "seconds", "predicted_seconds")
+        self._tell(apply={name: getattr(self.applied, name) for name in told})
+        return self.applied
+
+    def verify(self) -> Verification | str:
+        """Prove what was applied, from a connection of its own.
+
+        Raises:
+            CheckErrored: a check could not be carried out: nothing is proven.
+        """
+        if self.applied is None or not self.applied.executed or self.made is None:
+            return "There is nothing to prove: nothing was written."
+        self.verified = workflow.verify(self.database, self.workspace, self.made.plan, self.actor)
+        self.made = plans.load(self.database, self.workspace, self.made.plan)
+        checks = self.verified.checks
+        self._tell(
+            verify={
+                "state": self.verified.state,
+                "checked": self.verified.verification.checked,
+                "problems": self.verified.verification.problems,
+                "checks": {"passed": len(checks.passed), "failed": [item.name for item in checks.failed]},
+            }
+        )
+        return self.verified.verification
+
+    def remains(self) -> ReportData:
+        """What is left, counted now: after a change everything is decided once more, as it then stands."""
+        assert self.run is not None
+        if self.applied and self.applied.executed and self.applied.changed and not self.run.limited:
+            self.run = runs.match(self.database, self.spec, self.actor)
+        found = self.found()
+        left = {name: count for name, count in self.run.outcomes.items() if name not in ("linked", "same")}
+        self._tell(
+            remains={
+                "population": found.now.population,
+                "linked": found.now.linked,
+                "coverage": found.now.share,
+                "outcomes": {**left, **{name: count for name, count in self.run.other_side.items() if count}},
+            }
+        )
+        return found
+
+    def end(self) -> Ended:
+        """How it ended: its exit code, and what comes next.
+
+        Raises:
+            CheckErrored: what was written is wrong; the run has failed.
+        """
+        assert self.run is not None
+        if self.verified and not self.verified.verification.right:
+            wrong = self.verified.verification.problems
+            raise CheckErrored(
+                f"{wrong:,} of {self.verified.verification.checked:,} rows of plan {self.verified.plan} are not right.",
+                why="verify.sql found them, from a connection of its own.",
+                todo=f"Look at `recon verify {self.verified.plan}`; `recon revert {self.verified.plan}` undoes the plan.",
+            )
+        short: list[str] = []
+        if self.signing and self.signing.awaited and self.signing.executing:
+            short.append(f"Plan {self.signing.plan} waits for a reviewer.")
+        if self.applied and self.applied.skipped:
+            short.append(f"{self.applied.skipped:,} rows were not as planned and were left alone.")
+        if self.verified and not self.verified.checks.success:
+            short.append(f"{len(self.verified.checks.failed):,} checks failed.")
+        if not self.run.settled:
+            short.append("Breaks remain: not every record is reconciled.")
+        code = FELL_SHORT if short else DONE
+        self._tell(exit_code=code, falls_short=short)
+        return Ended(code, tuple(short), self.signing.plan if self.signing and self.signing.awaited else "")
+
+    def _tell_plan(self, reused: bool) -> None:
+        assert self.made is not None
+        told = {
+            name: value for name, value in self.made.as_dict().items() if name in ("plan", "digest", "rows", "bundle")
+        }
+        self._tell(plan={**told, "waited": reused})
+
+    def _tell(self, **steps: Any) -> None:
+        """Keep what a step gave, in the row that the command line and schedules read."""
+        self.told |= steps
+        if self.identity:
+            run, plan = self.run, self.made
+            kept.note(
+                self.database, self.identity, figures=self.told,
+                run=run.run if run else None, plan=plan.plan if plan else None,
+            )  # fmt: skip
+
+
+def _matched(run: Run) -> dict[str, Any]:
+    told = ("run", "population", "outcomes", "other_side", "reasons", "coverage", "limited", "seconds")
+    return {name: value for name, value in run.as_dict().items() if name in told}
+
+
+def begin(
+    workspace: str,
+    reconciliation: str,
+    wish: Wish,
+    *,
+    demo: bool = False,
+    identity: str = "",
+) -> Way:
+    """The start of the way in a notebook: the workspace and the database opened, and what is asked looked at.
+
+    Args:
+        workspace: its folder.
+        reconciliation: its name.
+        wish: what to do.
+        demo: work on the demo's database; else RECON_DATABASE_URL says which, and is never a parameter.
+        identity: the row in notebook_runs that is told how it goes.
+
+    Raises:
+        NotFound, SpecError: no such reconciliation, or it cannot be read.
+        UsageError: what is asked cannot go together.
+    """
+    home = Workspace.find(Path(workspace))
+    spec = home.spec(reconciliation)
+    wish.check(spec)
+    return Way(workflow.open_database(home, demo=demo), home, spec, wish, identity)
+
+
+def run(
+    database: Database,
+    workspace: Workspace,
+    name: str,
+    wish: Wish,
+    *,
+    progress: Progress | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Any]:
+    """Go the whole way by running its notebook; what `recon run` and schedules call.
+
+    Returns:
+        The document of `recon run --json`: what each step gave, the exit code, and where notebook and page are.
+
+    Raises:
+        UsageError, NotFound: what is asked makes no sense; said before anything is done.
+        ReportFailed: a step failed or was refused; its exit code says which, the partial notebook is named.
+    """
+    spec = workspace.spec(name)
+    wish.check(spec)
+    values = {
+        "reconciliation": name,
+        "mode": wish.mode,
+        "from_day": wish.from_day,
+        "to_day": wish.to_day,
+        "limit": wish.limit,
+        "plan": wish.plan,
+        "limited": wish.limited,
+    }
+    made = perform(
+        database, workspace, NOTEBOOK, name, values,
+        title=f"{spec.title or name}: run", label=LABEL, progress=progress, tell=tell,
+    )  # fmt: skip
+    told = kept.read(database, made.identity)["figures"] or {}
+    return {
+        **dict.fromkeys(("match", "plan", "sign_off", "apply", "verify", "remains", "awaits")),
+        **told,
+        "notebook_run": made.identity,
+        "notebook": str(made.notebook),
+        "report": str(made.page),
+    }
