@@ -87,8 +87,12 @@ class CheckErrored(ReconError):
     """A check could not be carried out, so it proves nothing."""
 
 
+class VerifyFailed(ReconError):
+    """What was written is not what was signed."""
+
+
 class ReportFailed(ReconError):
-    """The report could not be made."""
+    """The notebook of a report or of a run failed."""
 
 
 # -- refusals: exit code 4 -------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from recon.backfill.standing import environment_of
 from recon.backfill.verify import Verification
 from recon.backfill.voices import stricter
 from recon.database.connect import Database
-from recon.errors import CheckErrored, NotApproved, UsageError
+from recon.errors import NotApproved, UsageError, VerifyFailed
 from recon.matching import check as checking
 from recon.matching import run as runs
 from recon.matching.check import Checked
@@ -261,12 +261,12 @@ class Way:
         """How it ended: its exit code, and what comes next.
 
         Raises:
-            CheckErrored: what was written is wrong; the run has failed.
+            VerifyFailed: what was written is wrong; the run has failed.
         """
         assert self.run is not None
         if self.verified and not self.verified.verification.right:
             wrong = self.verified.verification.problems
-            raise CheckErrored(
+            raise VerifyFailed(
                 f"{wrong:,} of {self.verified.verification.checked:,} rows of plan {self.verified.plan} are not right.",
                 why="verify.sql found them, from a connection of its own.",
                 todo=f"Look at `recon verify {self.verified.plan}`; `recon revert {self.verified.plan}` undoes the plan.",

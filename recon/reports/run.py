@@ -126,7 +126,7 @@ def perform(
     with ExitStack() as stack:
         stack.enter_context(signals.raised())
         output, given = stack.enter_context(
-            _begun(database, workspace, notebook, name, label, values, "identity" in known)
+            begun(database, workspace, notebook, name, values, label=label, named="identity" in known)
         )
         identity = output.stem
         try:
@@ -148,14 +148,15 @@ def perform(
 
 
 @contextmanager
-def _begun(
+def begun(
     database: Database,
     workspace: Workspace,
     notebook: str,
     name: str,
-    label: str,
     values: Mapping[str, Any],
-    named: bool,
+    *,
+    label: str = "",
+    named: bool = False,
 ) -> Generator[tuple[Path, dict[str, Any]]]:
     """Claim a name for a run, in reports/ and in the database; gives its file and its parameters, `identity` among them."""
     for output in _claims(workspace.reports, f"{name}{label}"):

@@ -195,6 +195,8 @@ def signed(found: Signing | str) -> Html:
         said = "A standing sign-off covers this plan: with --execute it would be applied."
     elif found.awaited:
         said = f"A person is awaited: a reviewer runs recon review {found.plan}."
+        if not found.executing:
+            said = f"Before anything is written, a reviewer runs recon review {found.plan}."
     because = "".join(f'<p class="note">{escape(reason)}</p>' for reason in found.refused) if found.awaited else ""
     return Html(_facts(facts) + (f"<p><b>{escape(said)}</b></p>" if said else "") + because)
 
