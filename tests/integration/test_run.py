@@ -99,7 +99,8 @@ def test_a_run_waits_for_a_person_and_goes_the_whole_way_under_a_standing_sign_o
     assert (document["remains"]["linked"], document["remains"]["population"]) == (135, 135)
     assert (linked(rent), document["falls_short"]) == (135, [])
     assert done[0] == (0, done[-1][1])
-    assert headings[0].startswith("Check") and headings[-1] == "How it ended"
+    assert headings[0].startswith("Check")
+    assert headings[-1] == "How it ended"
     html = Path(document["report"]).read_text(encoding="utf-8")
     assert "10 of 10 rows were changed" in html
     assert "Every one of 10 planned rows holds what was signed" in html
