@@ -15,6 +15,7 @@ from traitlets import default
 from traitlets.config import Config
 
 ENGINE = "recon"
+NOT_RUN = "not run"  # the state of a cell that a failed run did not come to
 START_SECONDS = 120  # for a kernel to start on a loaded machine; on an idle one it takes about one
 
 
@@ -44,7 +45,11 @@ class Engine(NBClientEngine):
         if progress:
             progress(0, cells)
 
+        at = 0
+
         def started(cell: Any, cell_index: int) -> None:
+            nonlocal at
+            at = cell_index
             if tell and cell.cell_type == "markdown" and (heading := heading_of(cell.source)):
                 tell(heading)
 
@@ -63,7 +68,24 @@ class Engine(NBClientEngine):
             shutdown_kernel="immediate",  # what it wrote is committed or not; it has nothing to put in order
             extra_arguments=["--HistoryManager.enabled=False"],  # nobody types into this kernel
         )
-        return client.execute(env=dict(environment))
+        try:
+            return client.execute(env=dict(environment))
+        except BaseException:
+            _kill(client)  # while it starts, the client does not see to it
+            nb_man.nb.metadata.papermill["exception"] = True
+            nb_man.nb.cells[at].metadata.papermill["status"] = nb_man.FAILED
+            raise
+        finally:
+            for cell in nb_man.nb.cells:  # papermill would call them completed
+                if cell.metadata.papermill.get("status") == nb_man.PENDING:
+                    cell.metadata.papermill["status"] = NOT_RUN
+
+
+def _kill(client: PapermillNotebookClient) -> None:
+    process = getattr(getattr(client.km, "provisioner", None), "process", None)
+    if process is not None and process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def heading_of(source: str) -> str:

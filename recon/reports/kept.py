@@ -40,7 +40,7 @@ def held(database: Database, identity: str) -> Generator[bool]:
 def begin(
     database: Database, identity: str, notebook: str, reconciliation: str, actor: str, parameters: Mapping[str, Any]
 ) -> bool:
-    """Write down that a notebook is about to run; rows of runs whose process is gone are closed as failed.
+    """Write down that a notebook is about to run.
 
     Args:
         database: where recon's own tables are.
@@ -54,7 +54,6 @@ def begin(
         False where another workspace took the same name in the same second.
     """
     with database.session() as session:
-        _bury(session, reconciliation)
         made = session.connection.execute(
             insert(_kept)
             .values(
@@ -100,13 +99,23 @@ def history(database: Database, reconciliation: str | None = None, limit: int = 
         return [dict(row) for row in session.connection.execute(query).mappings()]
 
 
-def _bury(session: Session, reconciliation: str) -> None:
+def bury(database: Database, reconciliation: str) -> list[str]:
+    """Close the rows of runs whose process is gone as failed; returns which."""
     running = sa.select(_kept.c.id).where(_kept.c.reconciliation == reconciliation, _kept.c.state == "running")
-    for identity in list(session.connection.execute(running).scalars()):
-        lock = "SELECT pg_try_advisory_xact_lock($1::int, hashtext($2))"
-        if session.value(lock, _SPACE, f"notebook {identity}"):
-            session.connection.execute(
-                _kept.update()
-                .where(_kept.c.id == identity, _kept.c.state == "running")
-                .values(state="failed", error=GONE, completed_at=sa.func.clock_timestamp())
-            )
+    with database.session() as session:
+        return [
+            identity for identity in list(session.connection.execute(running).scalars()) if _gone(session, identity)
+        ]
+
+
+def _gone(session: Session, identity: str) -> bool:
+    lock = "SELECT pg_try_advisory_xact_lock($1::int, hashtext($2))"
+    if not session.value(lock, _SPACE, f"notebook {identity}"):
+        return False
+    closed = session.connection.execute(
+        _kept.update()
+        .where(_kept.c.id == identity, _kept.c.state == "running")
+        .values(state="failed", error=GONE, completed_at=sa.func.clock_timestamp())
+        .returning(_kept.c.id)
+    )
+    return closed.first() is not None

@@ -158,7 +158,17 @@ def begun(
     label: str = "",
     named: bool = False,
 ) -> Generator[tuple[Path, dict[str, Any]]]:
-    """Claim a name for a run, in reports/ and in the database; gives its file and its parameters, `identity` among them."""
+    """Claim a name for a run, in reports/ and in the database; gives its file and its parameters.
+
+    Runs whose process is gone are closed first, and what they left is named as what it is.
+
+    Args:
+        label: a part of the name, between the reconciliation's and the time.
+        named: whether the notebook takes its own name as the parameter `identity`.
+    """
+    for gone in kept.bury(database, name):
+        if partial := _set_aside(workspace.reports / f"{gone}.ipynb"):
+            kept.note(database, gone, file=partial.name)
     for output in _claims(workspace.reports, f"{name}{label}"):
         given = {**values, "identity": output.stem} if named else dict(values)
         with ExitStack() as stack:

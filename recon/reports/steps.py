@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from recon.backfill.applied import Applied
-from recon.backfill.contents import Group
+from recon.backfill.contents import Group, Value
 from recon.backfill.drift import explained
 from recon.backfill.review import Review
 from recon.backfill.verify import Verification
 from recon.matching.check import Checked
 from recon.reports.tables import (
     NOTHING,
+    WHOLE_LETTERS,
     Heading,
     Html,
     Number,
@@ -155,10 +156,7 @@ def _first_rows(found: Review) -> Html:
         {
             "key": row.key or "new",
             "source": row.source,
-            "changes": Html("<br>".join(
-                f"{escape(words(value.column))}: {escape(_value(value.before))} → <b>{escape(_value(value.after))}</b>"
-                for value in row.values if value.changes
-            )),
+            "changes": Html("<br>".join(_change(value) for value in row.values if value.changes)),
             "pass": words(group.rule) if group.rule else None,
             "about": row.interpretation,
         }
@@ -174,8 +172,12 @@ def _first_rows(found: Review) -> Html:
     return Html(table(headings, shown, empty="") + note) if shown else Html("")
 
 
-def _value(text: str | None) -> str:
-    return NOTHING if text is None else text
+def _change(value: Value) -> str:
+    """A column before and after, on one line where it is short enough for a narrow page."""
+    before, after = (NOTHING if text is None else text for text in (value.before, value.after))
+    said = f"{escape(words(value.column))}: {escape(before)} → <b>{escape(after)}</b>"
+    whole = len(value.column) + len(before) + len(after) <= WHOLE_LETTERS * 2
+    return f'<span style="white-space: nowrap">{said}</span>' if whole else said
 
 
 def signed(found: Signing | str) -> Html:

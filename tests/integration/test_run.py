@@ -283,7 +283,7 @@ def test_whatever_kills_a_run_it_is_kept_as_failed_and_leaves_no_kernel(
 ) -> None:
     written = tmp_path / "kernel"
     lasting = f"import os, pathlib, time\npathlib.Path({str(written)!r}).write_text(str(os.getpid()))\ntime.sleep(300)"
-    notebook(place.root / "notebooks", lasting)
+    notebook(place.root / "notebooks", lasting, "'never'")
     command = [sys.executable, "-c", "from recon.cli import main; main()", "run", RENT, "--workspace", str(place.root)]
     environment = {**os.environ, "RECON_DATABASE_URL": rent.url}
     with subprocess.Popen(
@@ -304,11 +304,14 @@ def test_whatever_kills_a_run_it_is_kept_as_failed_and_leaves_no_kernel(
     else:
         assert running.returncode == 1
         assert str(partial) in said
-        assert partial.is_file()
-        assert kept_runs(rent)[0]["file"] == partial.name
+    assert [path.name for path in place.reports.iterdir()] == [partial.name]
+    cells = nbformat.read(partial, as_version=4).cells
+    ended = ["running", "pending"] if (victim, number) == ("command", signal.SIGKILL) else ["failed", "not run"]
+    assert [cell.metadata.papermill.status for cell in cells] == ["completed", "completed", *ended]
     [row] = [item for item in kept_runs(rent) if item["id"] == row["id"]]
     assert row["state"] == "failed"
     assert row["error"].startswith(error)
+    assert row["file"] == partial.name
     assert row["completed_at"] is not None
 
 
