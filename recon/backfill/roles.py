@@ -26,12 +26,12 @@ PLAN, REVIEW, APPLY, OWNER = "plan", "review", "apply", "owner"
 LONGEST_PREFIX = 40  # characters: with what follows it a name stays far below PostgreSQL's 63 bytes
 
 _LOG = {"audit_log": "INSERT", "audit_head": "UPDATE (entry, hash)", "plans": "UPDATE (state)"}
-_REPORTED = "state, completed_at, run, plan, file, digest, figures, inputs, error"
-_REPORT = {"notebook_runs": f"INSERT, UPDATE ({_REPORTED})"}  # everybody may make a report; a reviewer signs it too
+# Whoever runs a notebook says how it goes; only a reviewer signs what it made.
+_TELLS = "state, completed_at, run, plan, file, digest, figures, inputs, error"
+_NOTEBOOKS = f"INSERT (id, notebook, reconciliation, state, actor, parameters), UPDATE ({_TELLS})"
 # What each role may do to recon's own tables, beside reading all of them. The owner's role owns them.
 OWN_TABLES: dict[str, dict[str, str]] = {
     PLAN: _LOG
-    | _REPORT
     | {
         "plans": "INSERT, UPDATE (state)",
         "runs": "INSERT, UPDATE",
@@ -41,15 +41,16 @@ OWN_TABLES: dict[str, dict[str, str]] = {
         "import_issues": "INSERT, UPDATE",
         "backtests": "INSERT",
         "check_results": "INSERT",
+        "notebook_runs": _NOTEBOOKS,
     },
     REVIEW: _LOG
     | {
         # A person's approval takes the place of an earlier one of theirs.
         "approvals": "INSERT, DELETE" + (", UPDATE (withdrawn_at)" if "withdrawn_at" in tables.approvals.c else ""),
         "standing_sign_offs": "INSERT, UPDATE (withdrawn_at, withdrawn_by, withdrawn_reason)",
-        "notebook_runs": f"INSERT, UPDATE ({_REPORTED}, signed_by, signed_at, signature, key)",
+        "notebook_runs": f"{_NOTEBOOKS}, UPDATE (signed_by, signed_at, signature, key)",
     },
-    APPLY: _LOG | _REPORT | {"batches": "INSERT", "check_results": "INSERT"},
+    APPLY: _LOG | {"batches": "INSERT", "check_results": "INSERT", "notebook_runs": _NOTEBOOKS},
 }
 
 
