@@ -139,13 +139,19 @@ def latest_checks(database: Database, reconciliation: str) -> dict[str, Any] | N
 
 
 def report(
-    database: Database, workspace: Workspace, name: str, plan: str | None = None, progress: Progress | None = None
+    database: Database,
+    workspace: Workspace,
+    name: str,
+    plan: str | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Make the report of a reconciliation, with the checks that were stored last."""
     from recon.reports.run import report as run_report
 
     tables.ensure(database)
-    return run_report(database, workspace, name, plan=plan, checks=latest_checks(database, name), progress=progress)
+    checks = latest_checks(database, name)
+    return run_report(database, workspace, name, plan=plan, checks=checks, progress=progress, tell=say)
 
 
 # -- the whole way ---------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def report(
         answer(done.as_dict(), as_json, f"Signed  {done.file} by {done.signed_by}, {how}.")
         return
     with bar("Making the report", "cells") as progress:
-        path = workflow.report(opened, place, name, plan, progress)
+        path = workflow.report(opened, place, name, plan, progress, progress.step)
     answer({"report": str(path)}, as_json, f"Report  {path}")
 
 

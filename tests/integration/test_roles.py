@@ -414,7 +414,7 @@ def test_only_what_the_actions_write_is_granted(database: Database) -> None:
     )
     text = roles.script(database, only_link)
     assert 'GRANT UPDATE ("other") ON "public"."p""ay"' in text
-    assert "GRANT INSERT (" not in text
+    assert not [line for line in text.splitlines() if line.startswith("GRANT INSERT (") and '"public"' in line]
     assert "GRANT DELETE ON" not in text
 
 
