@@ -20,13 +20,13 @@ from recon.database.connect import Database
 from recon.errors import ReconError, ReportFailed
 from recon.matching import run as runs
 from recon.reports import kept, parameters, signals
+from recon.reports.data import NOTEBOOK
 from recon.reports.parameters import as_template
 from recon.workspace import Workspace
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-NOTEBOOK = "reconciliation_report.ipynb"
 _STAMP = re.compile(r"-\d{8}T\d{6}Z(_\d+)?")
 
 Progress = Callable[[int, int], None]  # cells done, cells in all
