@@ -21,6 +21,7 @@ from recon.commands.shared import (
     show,
 )
 from recon.errors import UsageError
+from recon.progress import spinner
 
 SHOWN_BREAKS = 40  # a screenful; --json gives all
 NOBODY = "nobody"
@@ -113,6 +114,7 @@ def breaks(
         str | None, typer.Option(help="open, assigned, resolved or all; default: open and assigned.")
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="What happened to the breaks of --key.")] = False,
+    excel: Annotated[Path | None, typer.Option(help="Write them to this Excel file, with a summary.")] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -126,6 +128,8 @@ def breaks(
         raise UsageError(
             "--assign takes all that is open, or the records of --key.", todo="Leave --state and --history out."
         )
+    if excel is not None and (assign is not None or history or keys):
+        raise UsageError("--excel writes a list of breaks.", todo="Give it alone, or with --state.")
     from recon.matching import breaks as open_breaks
 
     place = find_workspace(workspace)
@@ -147,6 +151,17 @@ def breaks(
 
             screens_people.history(events)
         return
+    if excel is not None:
+        from recon.reports import workbook
+
+        spec = place.spec(name)
+        with workbook.written(excel, "--excel") as half, spinner(f"Writing the breaks of {name}"):
+            count = workbook.write(opened, spec, half, state=state)
+        told = {"reconciliation": name, "breaks": count, "excel": str(excel)}
+        answer(told, as_json, f"{count:,} breaks of {name} are in {excel}.")
+        with opened.session(read_only=True) as session:
+            remain = sum(open_breaks.ages(session, name).values())
+        raise typer.Exit(BREAKS_REMAIN if remain else DONE)
     found = open_breaks.listed(opened, name, state, None if as_json else SHOWN_BREAKS, keys or ())
     with opened.session(read_only=True) as session:
         ageing = open_breaks.ages(session, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,6 +26,7 @@ NAME_LETTERS = 31
 LOOKED_AT = 1_000  # rows that are looked at before the header is written: do their times have zones?
 NARROWEST, WIDEST = 8, 60  # of a column, in characters
 A4 = 9
+FONT = "Arial"  # what has the same widths on every machine: where it is missing, Liberation Sans stands for it
 HEAD, RULE, QUIET = "#E8EDF3", "#9AA7B5", "#5B6670"  # colours: of headers, of lines, of remarks
 
 
@@ -104,7 +105,7 @@ class Book:
         """A format with these properties, made once."""
         key = tuple(sorted(properties.items()))
         if key not in self._formats:
-            self._formats[key] = self.file.add_format({"font_name": "Calibri", "valign": "top", **properties})
+            self._formats[key] = self.file.add_format({"font_name": FONT, "font_size": 10, "valign": "top", **properties})
         return self._formats[key]
 
     def head(self, **properties: Any) -> Format:
@@ -135,6 +136,8 @@ class Book:
             sheet.write_string(row, place, found.value, self.format(**properties))
             return found
         shape = {"num_format": found.shape} if found.shape else {}
+        if found.kind == "time":
+            shape["align"] = "left"  # a day reads like a word, and would else touch the text to its right
         style = self.format(**(shape | properties))
         if found.kind == "number":
             sheet.write_number(row, place, found.value, style)
@@ -176,25 +179,33 @@ class Book:
         begun = list(islice(following, LOOKED_AT))
         in_utc = {place for place in range(len(columns)) if any(cells.zoned(row[place]) for row in begun)}
         headings = [f"{name} (UTC)" if place in in_utc else name for place, name in enumerate(columns)]
+        numeric = {place for place in range(len(columns)) if _numeric([row[place] for row in begun])}
         waiting: Iterator[Sequence[Any]] = chain(begun, following)
         total, part = 0, 1
-        sheet, done = self._part(name, headings, waiting, in_utc, most, empty)
+        sheet, done = self._part(name, headings, numeric, waiting, in_utc, most, empty)
         total += done
         first_of_next = next(waiting, None) if done == most else None
         while first_of_next is not None:
             part += 1
             waiting = chain([first_of_next], waiting)
-            sheet, done = self._part(f"{name} ({part})", headings, waiting, in_utc, most, empty)
+            sheet, done = self._part(f"{name} ({part})", headings, numeric, waiting, in_utc, most, empty)
             self._said.append(f"{name}: more than {most:,} rows do not fit one sheet; it goes on in {sheet.get_name()}.")
             total += done
             first_of_next = next(waiting, None) if done == most else None
         return total
 
     def _part(
-        self, name: str, headings: Sequence[str], rows: Iterator[Sequence[Any]], in_utc: set[int], most: int, empty: str
+        self,
+        name: str,
+        headings: Sequence[str],
+        numeric: set[int],
+        rows: Iterator[Sequence[Any]],
+        in_utc: set[int],
+        most: int,
+        empty: str,
     ) -> tuple[Worksheet, int]:
         sheet = self.sheet(name)
-        self.heading(sheet, 0, headings)
+        self.heading(sheet, 0, headings, numeric)
         widths = [_heading_width(text) for text in headings]
         done = 0
         for done, row in enumerate(islice(rows, most), start=1):
@@ -207,10 +218,13 @@ class Book:
         self.finish(sheet, 0, done, widths)
         return sheet, done
 
-    def heading(self, sheet: Worksheet, row: int, headings: Sequence[str]) -> None:
-        """The headings of a table."""
+    def heading(
+        self, sheet: Worksheet, row: int, headings: Sequence[str], numeric: Container[int] = (), **properties: Any
+    ) -> None:
+        """The headings of a table; those of numbers stand to the right, as their numbers do."""
         for place, text in enumerate(headings):
-            sheet.write_string(row, place, cells.clean(text)[:255], self.head())
+            style = self.head(**({"align": "right"} if place in numeric else {}), **properties)
+            sheet.write_string(row, place, cells.clean(text)[:255], style)
 
     def finish(self, sheet: Worksheet, header: int, last: int, widths: Sequence[int]) -> None:
         """What a table has once its rows are written: a header that stays and is printed on each page, filters, widths.
@@ -267,6 +281,11 @@ def sheet_name(text: str, taken: Iterable[str] = ()) -> str:
         ending = f" ({number})"
         found = named[: NAME_LETTERS - len(ending)].rstrip("' ") + ending
     return found
+
+
+def _numeric(values: Sequence[object]) -> bool:
+    held = [cells.cell(value).kind for value in values if value is not None]
+    return bool(held) and set(held) == {"number"}
 
 
 def _heading_width(text: str) -> int:
