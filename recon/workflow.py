@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from recon.matching import run as runs
 from recon.matching.backtest import backtest
 from recon.sources import samples
 from recon.spec import Reconciliation
-from recon.systems import sample_of
+from recon.systems import sample_of, sheets_of
 from recon.workspace import POLICY_FILE, SIGNERS_FILE, Workspace, template
 
 EMBEDDED_DATABASE = "recon"
@@ -152,6 +153,21 @@ def report(
     tables.ensure(database)
     checks = latest_checks(database, name)
     return run_report(database, workspace, name, plan=plan, checks=checks, progress=progress, tell=say)
+
+
+def workbook(database: Database, workspace: Workspace, name: str, at: date | None = None) -> Path:
+    """Write the Excel workbook of a reconciliation to reports/: summary, open breaks, and what its system adds.
+
+    Args:
+        database: where the records are.
+        workspace: where the spec is, and where the workbook goes.
+        name: the reconciliation.
+        at: the day as of which rents and the like are counted; None: today in UTC.
+    """
+    from recon.reports import workbook as workbooks
+
+    spec = workspace.spec(name)
+    return workbooks.in_reports(database, spec, workspace.reports, at=at, extra=sheets_of(spec))
 
 
 # -- the whole way ---------------------------------------------------------------------------------------

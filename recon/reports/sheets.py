@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any
@@ -25,9 +25,13 @@ MOST_COLUMNS = 16_384
 NAME_LETTERS = 31
 LOOKED_AT = 1_000  # rows that are looked at before the header is written: do their times have zones?
 NARROWEST, WIDEST = 8, 60  # of a column, in characters
+LINE = 14  # letters of a heading; longer ones take two lines
 A4 = 9
-FONT = "Arial"  # what has the same widths on every machine: where it is missing, Liberation Sans stands for it
-HEAD, RULE, QUIET = "#E8EDF3", "#9AA7B5", "#5B6670"  # colours: of headers, of lines, of remarks
+# The same widths on every machine: where Arial is missing, Liberation Sans stands for it.
+LETTERS = {"font_name": "Arial", "font_size": 10}
+NUMBER = {"align": "right", "indent": 1}  # so that a number does not touch the text to its right
+# Colours: of headers, of lines, of remarks, of all else.
+HEAD, RULE, QUIET, INK = "#E8EDF3", "#9AA7B5", "#5B6670", "#1A1A1A"
 
 
 def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
@@ -77,7 +81,7 @@ def workbook(out: IO[bytes] | str, title: str) -> Generator[Book]:
         "strings_to_formulas": False,
         "strings_to_urls": False,
         "strings_to_numbers": False,
-        "remove_timezone": True,
+        "default_format_properties": LETTERS,
     }
     file = xlsxwriter.Workbook(out, options)
     try:
@@ -105,7 +109,7 @@ class Book:
         """A format with these properties, made once."""
         key = tuple(sorted(properties.items()))
         if key not in self._formats:
-            self._formats[key] = self.file.add_format({"font_name": FONT, "font_size": 10, "valign": "top", **properties})
+            self._formats[key] = self.file.add_format({**LETTERS, "font_color": INK, "valign": "top", **properties})
         return self._formats[key]
 
     def head(self, **properties: Any) -> Format:
@@ -113,14 +117,18 @@ class Book:
         usual = {"bold": True, "bg_color": HEAD, "bottom": 1, "bottom_color": RULE, "text_wrap": True}
         return self.format(**usual, **properties)
 
-    def sheet(self, name: str, *, landscape: bool = True) -> Worksheet:
-        """A new sheet, to be printed on A4 with page numbers; its name is changed where Excel would not have it."""
+    def sheet(self, name: str, *, landscape: bool = True, fit: bool = True) -> Worksheet:
+        """A new sheet, to be printed on A4 with page numbers; its name is changed where Excel would not have it.
+
+        `fit` makes it as wide as a page; Excel then ignores page breaks that are set.
+        """
         named = sheet_name(name, self._names)
         self._names.add(named.casefold())
         made: Worksheet = self.file.add_worksheet(named)
         made.set_paper(A4)
         made.set_landscape() if landscape else made.set_portrait()
-        made.fit_to_pages(1, 0)
+        if fit:
+            made.fit_to_pages(1, 0)
         made.set_margins(left=0.5, right=0.5, top=0.6, bottom=0.7)
         made.set_footer(f"&L&8{named.replace('&', '&&')}&R&8Page &P of &N")
         return made
@@ -137,7 +145,9 @@ class Book:
             return found
         shape = {"num_format": found.shape} if found.shape else {}
         if found.kind == "time":
-            shape["align"] = "left"  # a day reads like a word, and would else touch the text to its right
+            shape["align"] = "left"  # a day reads like a word
+        elif found.kind == "number" and "align" not in properties:
+            properties |= NUMBER
         style = self.format(**(shape | properties))
         if found.kind == "number":
             sheet.write_number(row, place, found.value, style)
@@ -148,6 +158,19 @@ class Book:
         elif properties:
             sheet.write_blank(row, place, None, style)
         return found
+
+    def formula(
+        self, sheet: Worksheet, row: int, place: int, formula: str, value: object, **properties: Any
+    ) -> None:
+        """Write a live formula with the value that it has now, which readers show that do not compute."""
+        found = cells.cell(value)
+        now: Any = found.value
+        if found.kind == "time":
+            now = (now - date(1899, 12, 30)).days
+            properties = {"num_format": found.shape, "align": "left", **properties}
+        elif found.kind == "number" and "align" not in properties:
+            properties |= NUMBER
+        sheet.write_formula(row, place, formula, self.format(**properties), "" if now is None else now)
 
     def table(
         self,
@@ -222,8 +245,10 @@ class Book:
         self, sheet: Worksheet, row: int, headings: Sequence[str], numeric: Container[int] = (), **properties: Any
     ) -> None:
         """The headings of a table; those of numbers stand to the right, as their numbers do."""
+        if any(len(text) > LINE for text in headings):
+            sheet.set_row(row, 28)  # two lines; not every program makes the row higher by itself
         for place, text in enumerate(headings):
-            style = self.head(**({"align": "right"} if place in numeric else {}), **properties)
+            style = self.head(**(NUMBER if place in numeric else {}), **properties)
             sheet.write_string(row, place, cells.clean(text)[:255], style)
 
     def finish(self, sheet: Worksheet, header: int, last: int, widths: Sequence[int]) -> None:
@@ -289,4 +314,5 @@ def _numeric(values: Sequence[object]) -> bool:
 
 
 def _heading_width(text: str) -> int:
-    return min(len(text) + 3, 24)  # room for the filter's arrow; a long heading takes two lines
+    longest = max((len(word) for word in text.split()), default=0)
+    return max(longest, min(len(text), LINE)) + 3  # room for the filter's arrow

@@ -143,7 +143,7 @@ def write(
             lines = extra(book, session, bound, at or datetime.now(UTC).date()) if extra else ()
             made = session.value("SELECT date_trunc('second', now())")
             name = session.value("SELECT current_database()::text")
-        head = [Line("Made", made), Line("Database", name), *_of_run(run), Line("Breaks listed", total)]
+        head = [Line("Made", made), Line("Database", name), *_of_run(run), Line("Breaks listed", total, shape="#,##0")]
         if known is not None:
             head.insert(-1, Line("Precision of the rules", percent(known.precision)))
         _Summary(book, summary).write(spec, head, lines, counts, people)
@@ -159,7 +159,7 @@ def _of_run(run: Run | None) -> list[Line]:
     if run is None:
         return [Line("Latest run", "none yet")]
     limits = "" if not run.limited else ", of a part of the records only"
-    found = [Line("Latest run", f"{run.run}{limits}"), Line("Run at", run.started_at.replace(microsecond=0)), Line("Records", run.population)]
+    found = [Line("Latest run", f"{run.run}{limits}"), Line("Run at", run.started_at.replace(microsecond=0)), Line("Records", run.population, shape="#,##0")]
     return [*found, Line("Coverage", percent(run.coverage))] if run.coverage is not None else found
 
 
@@ -190,7 +190,10 @@ class _Summary:
             self.row += 1
             self._lines(lines)
         self.row += 1
-        self._by_reason(counts)
+        if counts:
+            self._by_reason(counts)
+        else:
+            self.book.write(self.sheet, self.row, 0, "There are no breaks.", font_color=QUIET, italic=True)
         if people:
             self.row += 1
             self._by_person(people)
@@ -200,8 +203,7 @@ class _Summary:
             self.book.write(self.sheet, self.row, 0, line.label, bold=True)
             shape = {"num_format": line.shape} if line.shape else {}
             if line.formula:
-                style = self.book.format(align="left", **shape)
-                self.sheet.write_formula(self.row, 1, line.formula, style, line.value)
+                self.book.formula(self.sheet, self.row, 1, line.formula, line.value, align="left", **shape)
             else:
                 self.book.write(self.sheet, self.row, 1, line.value, align="left", **shape)
             self.row += 1

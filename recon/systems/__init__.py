@@ -6,7 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 from recon.errors import NotFound
+from recon.reports.workbook import Extra
 from recon.sources.samples import Sample
+from recon.spec import Reconciliation
 
 _FOLDER = Path(__file__).parent
 
@@ -24,3 +26,11 @@ def with_sample() -> list[str]:
     """The names of the shipped reconciliations that have sample data."""
     folders = [path.parent for path in _FOLDER.glob("*/sample.py")]
     return sorted(spec.stem for folder in folders for spec in folder.glob("*.yaml"))
+
+
+def sheets_of(spec: Reconciliation) -> Extra | None:
+    """What a shipped reconciliation adds to its workbook; None where it adds nothing."""
+    for path in _FOLDER.glob("*/sheets.py"):
+        if (path.parent / f"{spec.name}.yaml").is_file():
+            return import_module(f"recon.systems.{path.parent.name}.sheets").sheets(spec)
+    return None

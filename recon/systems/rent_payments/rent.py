@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal
 from functools import cache
+from typing import Any
 
 from recon.database.connect import Session
 from recon.workspace import template
@@ -105,7 +106,7 @@ def payment_history(session: Session, as_of: date) -> list[Payment]:
     return [Payment(*row) for row in _rows(session, "rent_payments_by_tenant", Payment, as_of)]
 
 
-def _rows(session: Session, name: str, kind: type, *values: object) -> list[tuple[object, ...]]:
+def _rows(session: Session, name: str, kind: type, *values: object) -> list[tuple[Any, ...]]:
     """The rows of a query whose columns are the fields of a class. Tables are those of the user who connects."""
     session.users_path()
     cursor = session.execute(_query(name), *values)
