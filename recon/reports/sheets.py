@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
@@ -40,18 +39,21 @@ def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     A text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay numbers. Times with a
     zone are written in UTC, NULL as nothing, lists and documents as JSON.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([cells.harmless(name) for name in columns])
-    writer.writerows([_in_csv(value) for value in row] for row in rows)
-    return out.getvalue().encode("utf-8", "backslashreplace")
+    header = [_quoted(cells.harmless(name)) for name in columns]
+    lines = chain([header], ([_in_csv(value) for value in row] for row in rows))
+    return "".join(",".join(line) + "\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
 def _in_csv(value: object) -> str:
     if value is None:
         return ""
     text = cells.written(value)
-    return text if isinstance(value, (int, float, Decimal)) else cells.harmless(text)
+    return _quoted(text if isinstance(value, (int, float, Decimal)) else cells.harmless(text))
+
+
+def _quoted(text: str) -> str:
+    # Python's writer leaves a carriage return as it is, and a spreadsheet begins a row there: with whatever follows.
+    return '"' + text.replace('"', '""') + '"' if re.search('[",;\t\r\n]', text) else text
 
 
 def excel_bytes(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
