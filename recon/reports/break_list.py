@@ -5,7 +5,6 @@ Rows come from the server a few thousand at a time, so a hundred thousand breaks
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Side
 from recon.matching import breaks, candidates, keys, pairs
-from recon.matching.bound import Bound, BoundPass, key_names
+from recon.matching.bound import Bound, BoundPass
 from recon.matching.coverage import RECONCILED
 from recon.matching.privacy import VEIL, veiled
 from recon.names import DIALECT, column, identifier
@@ -93,6 +92,9 @@ class BreakList:
 
     def rows(self, session: Session) -> Iterator[list[Any]]:
         """Each break in the order of the columns, the oldest first."""
+        # Tables that a run has just filled have no statistics: the planner takes them for tiny, and one break at a time
+        # would look through all records (a hundred thousand breaks: hours instead of seconds).
+        session.execute("SET LOCAL enable_nestloop TO off")
         cursor = psycopg.RawServerCursor(session.driver, "breaks")
         cursor.itersize = FETCH_ROWS
         with cursor:
@@ -100,6 +102,7 @@ class BreakList:
             for side, key, outcome, reason, *rest in cursor:
                 shown, whole = keys.shown(key), self.integer_keys[side == "source"]
                 yield [_as_number(shown) if whole else shown, side, outcome, reason_words(reason), *rest]
+        session.execute("SET LOCAL enable_nestloop TO DEFAULT")
 
 
 def _as_number(text: str | None) -> Any:
@@ -124,9 +127,7 @@ def prepare(session: Session, bound: Bound, run: str | None, state: str | None =
     remarks: list[str] = []
     near = _nearest(session, bound, run, remarks) if run else []
     selects = [_listed(bound, run, near, mine), _listed(bound, None, [], other)]
-    whole = exp.Subquery(
-        this=exp.union(*selects, distinct=False), alias=exp.TableAlias(this=identifier("listed"))
-    )
+    whole = exp.Subquery(this=exp.union(*selects, distinct=False), alias=exp.TableAlias(this=identifier("listed")))
     names = [select_name.alias_or_name for select_name in selects[0].expressions]
     query = exp.Select(expressions=[column("listed", name) for name in names if name != "opened_at"]).from_(whole)
     query = query.order_by(*[column("listed", name) for name in ("opened_at", "side", "key")])
@@ -171,11 +172,17 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
     nearest: exp.Expr = exp.cast(exp.Null(), "text")
     if joined:
         parts = [exp.cast(_key_shown(bound, other, place, part), "text") for place, part in enumerate(partner)]
-        nearest = parts[0] if len(parts) == 1 else exp.cast(exp.Anonymous(this="jsonb_build_array", expressions=parts), "text")
+        nearest = (
+            parts[0]
+            if len(parts) == 1
+            else exp.cast(exp.Anonymous(this="jsonb_build_array", expressions=parts), "text")
+        )
         if len(parts) > 1:
             nothing = exp.Is(this=partner[0].copy(), expression=exp.Null())
             nearest = exp.Case(ifs=[exp.If(this=nothing, true=exp.Null())], default=nearest)
-    lasted = exp.Sub(this=exp.Coalesce(this=column("b", "resolved_at"), expressions=[_now()]), expression=column("b", "opened_at"))
+    lasted = exp.Sub(
+        this=exp.Coalesce(this=column("b", "resolved_at"), expressions=[_now()]), expression=column("b", "opened_at")
+    )
     seconds = exp.Extract(this=exp.Var(this="EPOCH"), expression=exp.paren(lasted))
     days = exp.cast(exp.Floor(this=exp.Div(this=seconds, expression=exp.Literal.number(86_400))), "bigint")
     split = len(_shown(bound, mine))
@@ -193,10 +200,16 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
             *shown[:split],
             exp.alias_(nearest, "nearest", quoted=True),
             *shown[split:],
-            *([exp.alias_(veiled(bound, pairs.interpretation(bound)), "means", quoted=True)] if bound.spec.interpret else []),
+            *(
+                [exp.alias_(veiled(bound, pairs.interpretation(bound)), "means", quoted=True)]
+                if bound.spec.interpret
+                else []
+            ),
             column("b", "opened_at"),
         ]
-    ).from_(exp.Table(this=identifier("breaks"), db=identifier(tables.SCHEMA), alias=exp.TableAlias(this=identifier("b"))))
+    ).from_(
+        exp.Table(this=identifier("breaks"), db=identifier(tables.SCHEMA), alias=exp.TableAlias(this=identifier("b")))
+    )
     select = select.join(
         bound.relation[side].aliased(side), on=keys.same(column("b", "key"), bound.keys(side)), join_type="left"
     )
@@ -210,7 +223,12 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
             select = select.join(found, on=_equal(bound.keys(mine), "near", bound.key_names(mine)), join_type="left")
         select = select.join(
             bound.relation[opposite].aliased(opposite),
-            on=exp.and_(*[exp.EQ(this=key, expression=part.copy()) for key, part in zip(bound.keys(other), partner, strict=True)]),
+            on=exp.and_(
+                *[
+                    exp.EQ(this=key, expression=part.copy())
+                    for key, part in zip(bound.keys(other), partner, strict=True)
+                ]
+            ),
             join_type="left",
         )
     else:

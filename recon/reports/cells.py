@@ -9,7 +9,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -157,10 +157,10 @@ def _number(value: int | float | Decimal) -> Cell:
         return _text(str(value))
     digits, places = exact.as_tuple()[1:]
     significant = "".join(map(str, digits)).strip("0")
-    too_long = len(str(int(exact))) > EXACT_DIGITS if exact.adjusted() < 300 and places >= 0 else False
-    if len(significant) > EXACT_DIGITS or too_long or abs(exact.adjusted()) > 300:
-        return _text(written(value), "digits")
     assert isinstance(places, int)  # of a finite number
+    # A whole number of more digits is mostly an id: Excel would show 1E+15 for it.
+    if len(significant) > EXACT_DIGITS or exact.adjusted() >= EXACT_DIGITS or exact.adjusted() < -300:
+        return _text(written(value), "digits")
     if isinstance(value, int):
         return Cell("number", value)
     return Cell("number", float(value), "#,##0" + ("." + "0" * min(-places, 15) if places < 0 else ""))

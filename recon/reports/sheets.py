@@ -139,7 +139,8 @@ class Book:
         """Write one value as what it is, and return the cell that it became."""
         found = cells.cell(value)
         if found.lost:
-            self._lost[sheet.get_name(), found.lost] = self._lost.get((sheet.get_name(), found.lost), 0) + 1
+            key = str(sheet.get_name()), str(found.lost)
+            self._lost[key] = self._lost.get(key, 0) + 1
         if found.kind == "text":
             if cells.formula_like(found.value):  # so that it stays text when somebody edits the cell
                 properties["quote_prefix"] = True
@@ -161,18 +162,16 @@ class Book:
             sheet.write_blank(row, place, None, style)
         return found
 
-    def formula(
-        self, sheet: Worksheet, row: int, place: int, formula: str, value: object, **properties: Any
-    ) -> None:
+    def formula(self, sheet: Worksheet, row: int, place: int, formula: str, value: object, **properties: Any) -> None:
         """Write a live formula with the value that it has now, which readers show that do not compute."""
         found = cells.cell(value)
-        now: Any = found.value
+        now: Any = "" if found.value is None else found.value
         if found.kind == "time":
             now = (now - date(1899, 12, 30)).days
             properties = {"num_format": found.shape, "align": "left", **properties}
         elif found.kind == "number" and "align" not in properties:
             properties |= NUMBER
-        sheet.write_formula(row, place, formula, self.format(**properties), "" if now is None else now)
+        sheet.write_formula(row, place, formula, self.format(**properties), now)
 
     def table(
         self,
@@ -214,7 +213,9 @@ class Book:
             part += 1
             waiting = chain([first_of_next], waiting)
             sheet, done = self._part(f"{name} ({part})", headings, numeric, waiting, in_utc, most, empty)
-            self._said.append(f"{name}: more than {most:,} rows do not fit one sheet; it goes on in {sheet.get_name()}.")
+            self._said.append(
+                f"{name}: more than {most:,} rows do not fit one sheet; it goes on in {sheet.get_name()}."
+            )
             total += done
             first_of_next = next(waiting, None) if done == most else None
         return total

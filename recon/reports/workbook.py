@@ -159,7 +159,11 @@ def _of_run(run: Run | None) -> list[Line]:
     if run is None:
         return [Line("Latest run", "none yet")]
     limits = "" if not run.limited else ", of a part of the records only"
-    found = [Line("Latest run", f"{run.run}{limits}"), Line("Run at", run.started_at.replace(microsecond=0)), Line("Records", run.population, shape="#,##0")]
+    found = [
+        Line("Latest run", f"{run.run}{limits}"),
+        Line("Run at", run.started_at.replace(microsecond=0)),
+        Line("Records", run.population, shape="#,##0"),
+    ]
     return [*found, Line("Coverage", percent(run.coverage))] if run.coverage is not None else found
 
 
@@ -225,9 +229,7 @@ class _Summary:
             self.row += 1
         totals = [sum(item.breaks for item in counts if item.age == age) for age in AGES_SHOWN]
         for place, value in enumerate(["All breaks", None, *totals, sum(totals)]):
-            self.book.write(
-                self.sheet, self.row, place, value, bold=True, top=1, top_color=RULE, num_format="#,##0"
-            )
+            self.book.write(self.sheet, self.row, place, value, bold=True, top=1, top_color=RULE, num_format="#,##0")
         self.row += 1
 
     def _by_person(self, people: Sequence[tuple[str | None, int, int]]) -> None:

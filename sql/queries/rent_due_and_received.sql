@@ -66,7 +66,7 @@ charged AS (
 )
 SELECT
     charged.invoice_id, charged.lease_reference,
-    charged.property_id, properties.name AS property, charged.customer_id, customers.name AS tenant,
+    charged.property_id, properties.name AS property_name, charged.customer_id, customers.name AS tenant,
     charged.month, charged.start_date, charged.end_date, charged.rent_amount,
     charged.days_covered, charged.days_in_month, charged.due, charged.received,
     charged.due - charged.received AS arrears,

@@ -2,7 +2,7 @@
 -- A lease whose frequency is not monthly is not counted there.
 SELECT
     invoices.id AS invoice_id, invoices.lease_reference,
-    invoices.property_id, properties.name AS property, invoices.customer_id, customers.name AS tenant,
+    invoices.property_id, properties.name AS property_name, invoices.customer_id, customers.name AS tenant,
     invoices.start_date, invoices.end_date, invoices.rent_amount::numeric(14, 2) AS rent_amount, invoices.frequency
 FROM invoices
 LEFT JOIN properties ON properties.id = invoices.property_id

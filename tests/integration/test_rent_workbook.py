@@ -83,7 +83,9 @@ def fill(database: Database, number: int = 0) -> tuple[list[Any], list[Any]]:
     return leases, payments
 
 
-def expected(leases: list[Any], payments: list[Any], changed: dict[int, str] | None = None) -> dict[Any, tuple[Any, ...]]:
+def expected(
+    leases: list[Any], payments: list[Any], changed: dict[int, str] | None = None
+) -> dict[Any, tuple[Any, ...]]:
     """Days, days of the month, due, received, arrears and balance by lease and month: day by day, in Decimal."""
     found: dict[Any, list[Any]] = defaultdict(lambda: [0, Decimal(0)])
     rents = {identity: Decimal((changed or {}).get(identity, amount)) for identity, _, _, _, amount in leases}
@@ -139,7 +141,13 @@ def test_due_received_and_arrears_are_what_plain_arithmetic_gives(database: Data
 def recomputed(folder: Path, *books: Path) -> list[Path]:
     """The workbooks as LibreOffice saves them; they hold no value that it could take over."""
     out = folder / "computed"
-    command = ["soffice", f"-env:UserInstallation={(folder / 'profile').as_uri()}", "--headless", "--convert-to", "xlsx"]
+    command = [
+        "soffice",
+        f"-env:UserInstallation={(folder / 'profile').as_uri()}",
+        "--headless",
+        "--convert-to",
+        "xlsx",
+    ]
     subprocess.run([*command, "--outdir", str(out), *map(str, books)], check=True, capture_output=True, timeout=180)
     return [out / book.name for book in books]
 
@@ -199,7 +207,9 @@ def test_the_workbook_s_formulas_compute_what_sql_gives_and_follow_a_changed_ren
     one, other = (openpyxl.load_workbook(book, data_only=True) for book in (path, same))
     for name in ("Summary", "Statements"):
         shown = [[list(row) for row in book[name].iter_rows(values_only=True)] for book in (one, other)]
-        assert [[cell or None for cell in row] for row in shown[0]] == [[cell or None for cell in row] for row in shown[1]]
+        assert [[cell or None for cell in row] for row in shown[0]] == [
+            [cell or None for cell in row] for row in shown[1]
+        ]
     checks = {row[0]: row[13] for row in values(same, "Leases")}
     assert checks.pop(10) == "not counted: weekly"
     assert set(checks.values()) == {"ok"}
@@ -210,7 +220,9 @@ def test_the_workbook_s_formulas_compute_what_sql_gives_and_follow_a_changed_ren
     changed = expected(leases, paid, {8: "1234.56"})
     assert due_rows(dearer) == changed
     assert changed != truth
-    summary = {row[0]: row[1] for row in openpyxl.load_workbook(dearer, data_only=True)["Summary"].iter_rows(values_only=True)}
+    summary = {
+        row[0]: row[1] for row in openpyxl.load_workbook(dearer, data_only=True)["Summary"].iter_rows(values_only=True)
+    }
     assert money(summary["Rent DUE"]) == sum(row[2] for row in changed.values())
     assert money(summary["Rent RECEIVED"]) == sum(row[3] for row in changed.values())
     assert summary["RECEIVED agrees with Payments"] == "yes"
@@ -221,11 +233,15 @@ def due_columns(path: Path) -> list[Any]:
 
 
 @pytest.mark.one_engine
-def test_the_sample_s_rents_are_in_the_workbook_as_they_were_when_linked(database: Database, workspace: Workspace) -> None:
+def test_the_sample_s_rents_are_in_the_workbook_as_they_were_when_linked(
+    database: Database, workspace: Workspace
+) -> None:
     """INV-17: a link keeps the lease's start, end and rent on the payment; the history shows them."""
     load_rent_sample(database)
     with database.session(read_only=True) as session:
         history = rent.payment_history(session, date(2025, 11, 30))
     assert len(history) == 125
-    kept = rows(database, "SELECT count(*) FROM historical_transactions WHERE category = 'rent' AND lease_rent_amount > 0")
+    kept = rows(
+        database, "SELECT count(*) FROM historical_transactions WHERE category = 'rent' AND lease_rent_amount > 0"
+    )
     assert kept == [(sum(item.lease_rent_amount is not None for item in history),)] == [(125,)]

@@ -55,8 +55,8 @@ def test_values_are_what_they_are() -> None:
     east = timezone(timedelta(hours=2))
     row = [
         740, Decimal("1234.50"), Decimal("123456789012345"), Decimal("1234567890123456"), 10**15, 1.5, float("nan"),
-        True, None, date(2025, 3, 31), date(1899, 12, 31), datetime(2025, 3, 31, 1, 30, tzinfo=east),  # noqa: DTZ001
-        datetime(2025, 3, 31, 1, 30), time(3, 4), b"\x00\xff", {"a": [1]}, "infinity",
+        True, None, date(2025, 3, 31), date(1899, 12, 31), datetime(2025, 3, 31, 1, 30, tzinfo=east),
+        datetime(2025, 3, 31, 1, 30), time(3, 4), b"\x00\xff", {"a": [1]}, "infinity",  # noqa: DTZ001
     ]  # fmt: skip
     sheet = opened(excel_bytes("x", [f"c{place}" for place in range(len(row))], [row])).worksheets[0]
     header, found = ([cell.value for cell in cells] for cells in sheet.iter_rows())

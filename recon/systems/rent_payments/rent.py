@@ -31,7 +31,7 @@ class Lease:
     invoice_id: int
     lease_reference: str
     property_id: int
-    property: str | None
+    property_name: str | None
     customer_id: int
     tenant: str | None
     start_date: date
@@ -51,7 +51,7 @@ class Month:
     invoice_id: int
     lease_reference: str
     property_id: int
-    property: str | None
+    property_name: str | None
     customer_id: int
     tenant: str | None
     month: date  # its first day

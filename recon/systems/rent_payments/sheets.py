@@ -85,7 +85,7 @@ def _veiled(bound: Bound, found: _Rent) -> _Rent:
         return replace(found, payments=[replace(p, description=VEIL) for p in found.payments]) if texts else found
     numbers = {who: place for place, who in enumerate(sorted({lease.customer_id for lease in found.leases}), start=1)}
     who: dict[str, Any] = {"tenant": VEIL} if people else {}
-    where: dict[str, Any] = {"property": VEIL} if places else {}
+    where: dict[str, Any] = {"property_name": VEIL} if places else {}
 
     def number(customer: int) -> int:
         return numbers[customer] if people else customer  # tenants are still told apart
@@ -131,10 +131,10 @@ class _Sheets:
         return f"INDEX({self.all(sheet, letter)},MATCH({key},{self.all(sheet, 'A')},0))"
 
     def write(self) -> Sequence[Line]:
-        self._leases()
-        self._payments()
-        self._due()
-        self._tenants()
+        self._write_leases()
+        self._write_payments()
+        self._write_due()
+        self._write_tenants()
         self._statements()
         return self._summary()
 
@@ -149,7 +149,7 @@ class _Sheets:
 
     # -- inputs ------------------------------------------------------------------------------------------
 
-    def _leases(self) -> None:
+    def _write_leases(self) -> None:
         book, sheet = self.book, self.leases
         headings = (
             "Lease id", "Lease", "Property", "Tenant", "Start", "End", "Monthly rent", "Frequency",
@@ -170,7 +170,7 @@ class _Sheets:
             days = max(0, (last - lease.start_date).days + 1) if lease.monthly else 0
             due, received = sums.get(lease.invoice_id, [Decimal(0), Decimal(0)])
             book.write(sheet, row, 0, lease.invoice_id, align="left")
-            for place, value in enumerate((lease.lease_reference, lease.property, lease.tenant), start=1):
+            for place, value in enumerate((lease.lease_reference, lease.property_name, lease.tenant), start=1):
                 book.write(sheet, row, place, value)
             book.write(sheet, row, 4, lease.start_date, **INPUT)
             book.write(sheet, row, 5, lease.end_date, num_format=DAY, align="left", **INPUT)
@@ -189,7 +189,7 @@ class _Sheets:
         widths = [9, 22, 24, 22, 11, 11, 13, 11, 12, 10, 14, 14, 14, 12]
         self._end(sheet, self.found.leases, widths)
 
-    def _payments(self) -> None:
+    def _write_payments(self) -> None:
         book, sheet = self.book, self.payments
         headings = (
             "Payment", "Date", "Lease id", "Amount", "Lease", "Tenant of the lease", "Paid by", "Description",
@@ -209,7 +209,9 @@ class _Sheets:
             book.write(sheet, row, 2, item.invoice_id, align="left", **INPUT)
             book.write(sheet, row, 3, item.amount, num_format=MONEY, **INPUT)
             for place, letter, value in ((4, "B", item.lease_reference), (5, "D", item.tenant)):
-                book.formula(sheet, row, place, f'=IFERROR({self.of(_LEASES, letter, f"C{n}")}&"","no such lease")', value)
+                book.formula(
+                    sheet, row, place, f'=IFERROR({self.of(_LEASES, letter, f"C{n}")}&"","no such lease")', value
+                )
             book.write(sheet, row, 6, item.paid_by)
             book.write(sheet, row, 7, item.description)
             book.write(sheet, row, 8, item.lease_start_date)
@@ -224,7 +226,7 @@ class _Sheets:
 
     # -- what follows from them --------------------------------------------------------------------------
 
-    def _due(self) -> None:
+    def _write_due(self) -> None:
         book, sheet = self.book, self.due
         headings = (
             "Lease id", "Lease", "Property", "Tenant", "Month", "Start", "Last day counted", "Monthly rent",
@@ -242,14 +244,20 @@ class _Sheets:
             before = month.invoice_id
             money = {"num_format": MONEY, **line}
             book.write(sheet, row, 0, month.invoice_id, align="left", **line)
-            for place, letter, text in ((1, "B", month.lease_reference), (2, "C", month.property), (3, "D", month.tenant)):
+            for place, letter, text in (
+                (1, "B", month.lease_reference),
+                (2, "C", month.property_name),
+                (3, "D", month.tenant),
+            ):
                 book.formula(sheet, row, place, f'={self.of(_LEASES, letter, f"A{n}")}&""', text, **line)
             book.write(sheet, row, 4, month.month, num_format=MONTH, **line)
             book.formula(sheet, row, 5, f"={self.of(_LEASES, 'E', f'A{n}')}", month.start_date, **line)
             last = min(month.end_date or self.found.as_of, self.found.as_of)
             book.formula(sheet, row, 6, f"={self.of(_LEASES, 'I', f'A{n}')}", last, **line)
             monthly = f'{self.of(_LEASES, "H", f"A{n}")}="{MONTHLY}"'
-            book.formula(sheet, row, 7, f"=IF({monthly},{self.of(_LEASES, 'G', f'A{n}')},0)", month.rent_amount, **money)
+            book.formula(
+                sheet, row, 7, f"=IF({monthly},{self.of(_LEASES, 'G', f'A{n}')},0)", month.rent_amount, **money
+            )
             covered = f"=MAX(0,MIN(G{n},EOMONTH(E{n},0))-MAX(F{n},E{n})+1)"
             book.formula(sheet, row, 8, covered, month.days_covered, num_format="0", **line)
             book.formula(sheet, row, 9, f"=DAY(EOMONTH(E{n},0))", month.days_in_month, num_format="0", **line)
@@ -266,7 +274,7 @@ class _Sheets:
             )
         self._end(sheet, self.found.months, [9, 22, 24, 22, 10, 11, 12, 12, 9, 9, 13, 13, 13, 14])
 
-    def _tenants(self) -> None:
+    def _write_tenants(self) -> None:
         book, sheet = self.book, self.tenants
         headings = ("Tenant id", "Tenant", "Payment", "Date", "Lease", "Amount", "Received so far", "Paid by")
         says = "The payment history of each tenant: payments linked to their leases, whoever paid."
@@ -327,7 +335,7 @@ class _Sheets:
         book.write(sheet, row, 0, "Statement of rent", bold=True, font_size=14)
         book.write(sheet, row, 4, "As of", font_color=QUIET, align="right")
         book.formula(sheet, row, 5, f"={AS_OF}", self.found.as_of, align="right")
-        texts = (("Lease", "B", one.lease_reference), ("Property", "C", one.property), ("Tenant", "D", one.tenant))
+        texts = (("Lease", "B", one.lease_reference), ("Property", "C", one.property_name), ("Tenant", "D", one.tenant))
         for label, letter, text in texts:
             row += 1
             book.write(sheet, row, 0, label, font_color=QUIET)
@@ -381,7 +389,13 @@ class _Sheets:
         ahead = -sum((balance for balance in last.values() if balance < 0), Decimal(0))
         shown = {(month.invoice_id, month.month) for month in found.months}
         uncounted = sum((p.invoice_id, p.transaction_date.replace(day=1)) not in shown for p in found.payments)
-        of_due, of_leases = (lambda letter: self.all(_DUE, letter)), (lambda letter: self.all(_LEASES, letter))
+
+        def of_due(letter: str) -> str:
+            return self.all(_DUE, letter)
+
+        def of_leases(letter: str) -> str:
+            return self.all(_LEASES, letter)
+
         checks = self.all(_PAYMENTS, "L")
         paid = f'SUMIFS({self.all(_PAYMENTS, "D")},{checks},"ok")'
         return [
