@@ -186,6 +186,11 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
     seconds = exp.Extract(this=exp.Var(this="EPOCH"), expression=exp.paren(lasted))
     days = exp.cast(exp.Floor(this=exp.Div(this=seconds, expression=exp.Literal.number(86_400))), "bigint")
     split = len(_shown(bound, mine))
+    meaning: exp.Expr = exp.cast(exp.Null(), "text")
+    if joined:  # without a candidate there is nothing to interpret
+        no_one = exp.Is(this=partner[0].copy(), expression=exp.Null())
+        said = veiled(bound, pairs.interpretation(bound))
+        meaning = exp.Case(ifs=[exp.If(this=no_one, true=exp.Null())], default=said)
     select = exp.Select(
         expressions=[
             column("b", "side"),
@@ -200,11 +205,7 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
             *shown[:split],
             exp.alias_(nearest, "nearest", quoted=True),
             *shown[split:],
-            *(
-                [exp.alias_(veiled(bound, pairs.interpretation(bound)), "means", quoted=True)]
-                if bound.spec.interpret
-                else []
-            ),
+            *([exp.alias_(meaning, "means", quoted=True)] if bound.spec.interpret else []),
             column("b", "opened_at"),
         ]
     ).from_(
