@@ -16,14 +16,17 @@ from recon.database.connect import Session
 SHOWN_ROWS = 20  # rows named; the count says how many there are
 
 
-def listed(session: Session, bundle: Bundle, plan: Plan, seen: Veils | None = None) -> list[dict[str, Any]]:
-    """The first drifted rows in key order, each with the count of all.
+def listed(
+    session: Session, bundle: Bundle, plan: Plan, seen: Veils | None = None, *, limit: int = SHOWN_ROWS
+) -> list[dict[str, Any]]:
+    """The first drifted rows in key order, so many of them, each with the count of all.
 
     Args:
         session: reads only.
         bundle: the signed one.
         plan: the plan.
         seen: what may not be seen of its values; None: what plan.json says is private.
+        limit: how many rows are named.
 
     Returns:
         For each: `key`, `source`, `status` (a key of `scripts.DRIFTS`), `count`, and `columns`: what is to be written,
@@ -36,7 +39,7 @@ def listed(session: Session, bundle: Bundle, plan: Plan, seen: Veils | None = No
         " WHERE status NOT IN ($1, $2) LIMIT $3::int",
         scripts.AS_PLANNED,
         scripts.APPLIED,
-        SHOWN_ROWS,
+        limit,
     )
     return [
         {

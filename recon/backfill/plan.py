@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -115,19 +116,15 @@ def make(
         OverCap: more orphans than the spec allows.
         Stale: decisions of the run no longer hold.
     """
-    decided = runs.load(database, spec.name, run)
-    chosen = _chosen_passes(spec, passes)
-    _usable(decided, spec, allow_limited)
-    plan = tables.new_id(spec.name)
+    frozen = _Frozen(database, spec, run, passes, allow_limited=allow_limited, over_cap=over_cap)
+    plan = frozen.plan
     folder = workspace.backfills / plan
     folder.mkdir(parents=True)
     try:
         with database.session() as session:
             # One writer at a time makes plans of one reconciliation, so that one of them is the newest.
             session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, spec.name)
-            made = _change(session, spec)
-            draft = Draft(made, plan, decided, chosen, whole=not passes, over_cap=over_cap)
-            found = stage(session, draft, Records(database, made.bound))
+            draft, found = frozen.stage(session)
             rows = sum(found.actions.values())
             same = None if again or not rows else _same(session, workspace, draft, found)
             if rows and not same:
@@ -167,6 +164,47 @@ def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged) -
         return None
     changes = bundle.staged_digest(session, found.change.shape, draft.plan)
     return waiting["plan"] if document["files"][bundle.CHANGES] == changes else None
+
+
+@contextmanager
+def drafted(database: Database, spec: Reconciliation) -> Generator[tuple[Session, Draft, Staged]]:
+    """What `make` would freeze of the latest run: staged, in a transaction that keeps nothing of it.
+
+    Raises:
+        The same as `make`.
+    """
+    frozen = _Frozen(database, spec)
+    with database.session() as session:
+        try:
+            yield session, *frozen.stage(session)
+        finally:
+            session.rollback()
+
+
+class _Frozen:
+    """What a plan takes of a run; it may be made, or only looked at."""
+
+    def __init__(
+        self,
+        database: Database,
+        spec: Reconciliation,
+        run: str | None = None,
+        passes: Sequence[str] = (),
+        *,
+        allow_limited: bool = False,
+        over_cap: bool = False,
+    ) -> None:
+        self.decided = runs.load(database, spec.name, run)
+        self.chosen = _chosen_passes(spec, passes)
+        _usable(self.decided, spec, allow_limited)
+        self.plan = tables.new_id(spec.name)
+        self._database, self._spec = database, spec
+        self._whole, self._over_cap = not passes, over_cap
+
+    def stage(self, session: Session) -> tuple[Draft, Staged]:
+        made = _change(session, self._spec)
+        draft = Draft(made, self.plan, self.decided, self.chosen, whole=self._whole, over_cap=self._over_cap)
+        return draft, stage(session, draft, Records(self._database, made.bound))
 
 
 def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:

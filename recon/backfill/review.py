@@ -85,8 +85,14 @@ def _group(group: contents.Group) -> dict[str, Any]:
     return {"pass": document.pop("rule"), **document}
 
 
-def collect(database: Database, workspace: Workspace, plan: str) -> Review:
+def collect(database: Database, workspace: Workspace, plan: str, *, drifts: int = drift.SHOWN_ROWS) -> Review:
     """Everything that can be said of a plan; what stands against it is told, not raised.
+
+    Args:
+        database: where the plan was made.
+        workspace: whose bundle, policy and signers count.
+        plan: its id.
+        drifts: how many drifted rows are named.
 
     Raises:
         NotFound: there is no such plan.
@@ -103,7 +109,7 @@ def collect(database: Database, workspace: Workspace, plan: str) -> Review:
         if held.refused and not any(isinstance(error, LintRefused) for error in problems):
             problems.append(LintRefused(why=f"Faults: {len(held.refused)}. They stand under lint."))
         given, _ = sign_off.voices(session, database, workspace, found, None)
-        drifts = _now(session, found, whole, problems, seen) if found.state in PENDING else ()
+        drifted = _now(session, found, whole, problems, seen, drifts) if found.state in PENDING else ()
     if found.state in PENDING and found.expires_at < datetime.now(UTC):
         problems.append(
             NotApproved(
@@ -114,7 +120,7 @@ def collect(database: Database, workspace: Workspace, plan: str) -> Review:
     needed = stricter(workspace.policy.sign_off, found.document["policy"]).approvals
     once = {str(error): error for error in problems}  # several may fail for the same reason
     note = veils.note(workspace, found.document)
-    return Review(found, held, given, needed, drifts, tuple(once.values()), tuple(changed), note)
+    return Review(found, held, given, needed, drifted, tuple(once.values()), tuple(changed), note)
 
 
 def _whole(session: Session, plan: Plan, problems: list[ReconError]) -> Bundle | None:
@@ -147,7 +153,7 @@ def _on_disk(plan: Plan) -> tuple[dict[str, str], list[str]]:
 
 
 def _now(
-    session: Session, plan: Plan, whole: Bundle | None, problems: list[ReconError], seen: Veils
+    session: Session, plan: Plan, whole: Bundle | None, problems: list[ReconError], seen: Veils, limit: int
 ) -> tuple[dict[str, Any], ...] | None:
     """What came between: an altered table, decisions of people, taken sources, rows that drifted."""
     for ask in (executor.unchanged_schema, meanwhile.agree):
@@ -162,7 +168,7 @@ def _now(
         return None  # what is not the planned script is not run
     try:
         with session.driver.transaction():
-            found = drift.listed(session, whole, plan, seen)
+            found = drift.listed(session, whole, plan, seen, limit=limit)
     except psycopg.Error as error:
         problems.append(_unanswered(error))
         return None

@@ -51,12 +51,14 @@ def approve(
     *,
     key: Path | None = None,
     signature: Path | None = None,
+    ask: bool = True,
 ) -> Plan:
     """Approve a plan's digest: signed with an SSH key, or recorded by name, which is a record and not a proof.
 
     Args:
         key: a key to sign with now.
         signature: a signature over plan.json that was made elsewhere.
+        ask: whether a passphrase can be asked for, in the terminal.
 
     Raises:
         NotApproved: the author cannot approve, the policy wants signatures, or the signature does not hold.
@@ -65,7 +67,7 @@ def approve(
     acting(actor, database)
     tables.ensure(database)
     # Before any row is locked: a person may have to type a passphrase.
-    signed = _signature(plans.load(database, workspace, plan), actor, key, signature)
+    signed = _signature(plans.load(database, workspace, plan), actor, key, signature, ask=ask)
     with database.session() as session:
         with _refusals_logged(session, plan, actor):
             _approve(session, workspace, plan, actor, signed)
@@ -73,7 +75,7 @@ def approve(
     return plans.load(database, workspace, plan)
 
 
-def _signature(found: Plan, actor: str, key: Path | None, signature: Path | None) -> str | None:
+def _signature(found: Plan, actor: str, key: Path | None, signature: Path | None, *, ask: bool) -> str | None:
     if key is not None and signature is not None:
         raise UsageError("--key signs here, --signature takes one made elsewhere.", todo="Give one of them.")
     if signature is not None:
@@ -82,7 +84,7 @@ def _signature(found: Plan, actor: str, key: Path | None, signature: Path | None
         return None
     if same_person(actor, found.author):  # before a passphrase is asked for
         raise _author(found, actor)
-    return signatures.sign(approvals.manifest(found), key)
+    return signatures.sign(approvals.manifest(found), key, ask=ask)
 
 
 def _approve(session: Session, workspace: Workspace, plan: str, actor: str, signature: str | None) -> None:

@@ -146,10 +146,15 @@ class Signers:
             return _run(arguments, text)
 
 
-def sign(text: bytes, key: Path) -> str:
+def sign(text: bytes, key: Path, *, ask: bool = True) -> str:
     """Sign a text with a private key, or with a public one whose private half an agent holds.
 
     ssh-keygen itself asks for a passphrase or a touch, in the terminal.
+
+    Args:
+        text: what is signed.
+        key: the file.
+        ask: whether there is a person at this process's terminal; else nobody is asked anything.
 
     Raises:
         UsageError: the key cannot sign.
@@ -159,13 +164,15 @@ def sign(text: bytes, key: Path) -> str:
         # As a file: standard input stays free for the person.
         message = Path(folder) / "message"
         message.write_bytes(text)
-        ended = _run(["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key.absolute()), str(message)], None)
+        arguments = ["-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key.absolute()), str(message)]
+        ended = _run(arguments, None, ask=ask)
         signature = message.with_name("message.sig")
         if ended.returncode != 0 or not signature.is_file():
             raise UsageError(
                 f"The key {key} could not sign.",
                 why=_words(ended.stderr or b""),
-                todo="Name a private SSH key, or the .pub file of a key that your agent holds.",
+                todo="Name a private SSH key, or the .pub file of a key that your agent holds."
+                + ("" if ask else " Nobody can be asked for a passphrase here: load the key into your agent first."),
             )
         return signature.read_text(encoding="ascii")
 
@@ -243,15 +250,19 @@ def _words(stderr: bytes) -> str:
     return " ".join(stderr.decode("utf-8", "replace").split())[:500]
 
 
-def _run(arguments: Sequence[str], text: bytes | None) -> subprocess.CompletedProcess[bytes]:
+def _run(arguments: Sequence[str], text: bytes | None, *, ask: bool = True) -> subprocess.CompletedProcess[bytes]:
     """Run ssh-keygen on a text; without one it may ask a person, in the terminal. Raises NotApproved."""
-    seconds = SIGN_SECONDS if text is None else VERIFY_SECONDS
-    terminal = text is None and sys.stdin is not None and sys.stdin.isatty() and os.isatty(2)
+    asking = text is None and ask
+    seconds = SIGN_SECONDS if asking else VERIFY_SECONDS
+    terminal = asking and sys.stdin is not None and sys.stdin.isatty() and os.isatty(2)
     try:
         return subprocess.run(
             ["ssh-keygen", *arguments],
             input=text,
             stdin=subprocess.DEVNULL if text is None and not terminal else None,
+            # Without a terminal of its own it finds none to ask in, and without this word no window either.
+            start_new_session=not asking,
+            env=None if asking else {**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
             stdout=subprocess.PIPE,
             stderr=None if terminal else subprocess.PIPE,
             check=False,
