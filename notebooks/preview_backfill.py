@@ -1,3 +1,7 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
 """The reviewer's desk: what a plan (or the draft of one) would write, how it stands now, and the sign-off.
 
 Open it with `recon notebook preview`, or with `marimo run` and these in the environment: RECON_WORKSPACE (a folder;
@@ -371,7 +375,7 @@ def _(approve, key, mo, obstacles, preview_actions, preview_view, reason, reject
             way,
             *_more[way.value],
             mo.hstack([typed, approve], justify="start", align="end", wrap=True, gap=1),
-            mo.hstack([reason, reject], justify="start", align="end", wrap=True, gap=1, widths=[0, 0]),
+            mo.hstack([reason, reject], justify="start", align="end", wrap=True, gap=1),
         ]
     )
     return

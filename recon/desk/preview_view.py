@@ -37,7 +37,10 @@ _STYLE = """<style>
 .rx h2 { overflow-wrap: anywhere; } .rx h3 { font-size: 1rem; font-weight: 600; margin: 0.9rem 0 0.3rem; }
 .rx tfoot th, .rx tfoot td { font-weight: 600; border-bottom: 0; }
 .rx .before { opacity: 0.7; } .rx .after { font-weight: 600; }
-.rx .image { min-width: 8rem; overflow-wrap: anywhere; } .rx .image .chip { margin-left: 0.35rem; }
+.rx .rule { white-space: nowrap; } .rx .whole { white-space: nowrap; } .rx .sides dl { align-content: start; }
+.rx .images { min-width: 25rem; } .rx .images dl { grid-template-columns: 9.5rem minmax(3rem, 1fr) minmax(6rem, 1.3fr) max-content; gap: 0.15rem 0.6rem; }
+.rx .beside dl { grid-template-columns: max-content minmax(3.5rem, 1fr) max-content minmax(3.5rem, 1fr); gap: 0.15rem 0.75rem; }
+.rx .beside p { margin: 0 0 0.25rem; font-weight: 500; }
 .rx .nothing { font-style: italic; opacity: 0.65; }
 .rx pre.sql { white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.75rem 0.9rem; border-radius: 6px; background: rgb(128 128 128 / 0.1); }
 .rx .sql .word { color: light-dark(#0b57a4, #7db4ea); font-weight: 600; } .rx .sql .text { color: light-dark(#22683c, #7cc796); }
@@ -55,7 +58,10 @@ _STYLE = """<style>
   .rx .rows tr { padding: 0.5rem 0; border-bottom: 1px solid rgb(128 128 128 / 0.35); }
   .rx .rows th, .rx .rows td { border: 0; padding: 0.1rem 0 0.1rem 8.5rem; position: relative; min-height: 1.3rem; white-space: normal; }
   .rx .rows th::before, .rx .rows td::before { content: attr(data-label); position: absolute; left: 0; width: 8rem; opacity: 0.65; font-weight: 400; overflow-wrap: anywhere; }
-  .rx .rows td.image { display: flow-root; }
+  .rx .images { min-width: 0; } .rx .rows td.images, .rx .rows td.beside { padding: 1.6rem 0 0; }
+  .rx .rows td.images::before, .rx .rows td.beside::before { top: 0.3rem; }
+  .rx .images dl { grid-template-columns: 1fr 1.2fr max-content; } .rx .images dt { grid-column: 1 / -1; }
+  .rx .beside dl { grid-template-columns: 8.5rem 1fr; gap: 0.1rem 0; } .rx .images dd, .rx .beside dd { margin: 0; }
 }
 </style>"""
 
@@ -71,7 +77,11 @@ def _text(value: object) -> str:
         return '<span class="nothing">empty</span>'
     text = tables.shown(value) if not isinstance(value, str) else value
     text = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
-    return tables.escape(visible(text)) if text else '<span class="nothing">empty text</span>'
+    if not text:
+        return '<span class="nothing">empty text</span>'
+    written = tables.escape(visible(text))
+    # A date or a number is read as one piece.
+    return f'<span class="whole">{written}</span>' if len(text) <= 12 and " " not in text else written
 
 
 def chip(icon: str, words: str, colour: str) -> str:
@@ -165,15 +175,16 @@ def spec_problem(preview: Preview) -> str:
 
 def groups_html(preview: Preview) -> str:
     """Rows, share, confidence, precision and sums of each pass and action."""
-    sums = [item.label for item in preview.sums]
+    # An amount that no row has needs no column.
+    places = [n for n in range(len(preview.sums)) if any(item.sums[n] is not None for item in preview.groups)]
     head = [
         ("pass", False),
         ("action", False),
         *[(name, True) for name in ("rows", "share", "confidence", "precision")],
     ]
-    head += [(f"sum of {name}", True) for name in sums]
-    body = [_group(preview, item) for item in preview.groups]
-    totals = [_sum(item.sums[place] for item in preview.groups) for place in range(len(sums))]
+    head += [(f"sum of {preview.sums[place].label}", True) for place in places]
+    body = [_group(preview, item, places) for item in preview.groups]
+    totals = [_sum(item.sums[place] for item in preview.groups) for place in places]
     foot = (
         f'<tr><th scope="row">all</th><td></td><td class="number">{count(preview.rows)}</td>'
         f'<td class="number">{percent(1 if preview.rows else None)}</td><td></td><td></td>'
@@ -186,14 +197,14 @@ def groups_html(preview: Preview) -> str:
     return framed(_table("counts", head, body, foot) + f'<p class="quiet">{prose(visible(known))}</p>')
 
 
-def _group(preview: Preview, item: Group) -> str:
+def _group(preview: Preview, item: Group, places: Sequence[int]) -> str:
     low, high = (f"{float(value):g}" if value is not None else "–" for value in (item.lowest, item.highest))
     cells = [
         count(item.rows),
         percent(item.rows / preview.rows if preview.rows else None),
         low if low == high else f"{low} to {high}",
         percent(preview.precision(item.rule)),
-        *[tables.shown(value) for value in item.sums],
+        *[tables.shown(item.sums[place]) for place in places],
     ]
     numbers = "".join(f'<td class="number">{tables.escape(cell)}</td>' for cell in cells)
     return f'<tr><th scope="row">{_text(item.rule or "no pass")}</th><td>{_text(item.action)}</td>{numbers}</tr>'
@@ -226,49 +237,55 @@ def rows_html(preview: Preview, found: Page) -> str:
     """Rows before and after, what changes marked by an icon and a word."""
     shape = preview.planned.shape
     # Where no row of this page has a value there is no need for a column.
-    shown = [
-        place for place in range(len(preview.planned.labels)) if any(row.shown[place] is not None for row in found.rows)
+    places = range(len(preview.planned.labels))
+    filled = [place for place in places if any(row.shown[place] is not None for row in found.rows)]
+    head = [
+        ", ".join(shape.keys),
+        f"source {', '.join(shape.source_keys)}",
+        "pass and action",
+        "before → after",
+        "beside it",
     ]
-    labels = [preview.planned.labels[place] for place in shown]
-    names = [", ".join(shape.keys), f"source {', '.join(shape.source_keys)}", "pass · action", *shape.columns, *labels]
-    head = [(name, False) for name in [*names, "about"]]
-    return framed(_table("rows", head, (_row(row, [name for name, _ in head], shown) for row in found.rows)))
+    labels = [(place, preview.planned.labels[place]) for place in filled]
+    return framed(_table("rows", [(name, False) for name in head], (_row(row, head, labels) for row in found.rows)))
 
 
-def _row(row: Row, labels: Sequence[str], shown: Sequence[int]) -> str:
+def _row(row: Row, head: Sequence[str], labels: Sequence[tuple[int, str]]) -> str:
+    key = _text(row.key) if row.key is not None else '<span class="nothing">new</span>'
+    source = _text(row.source) if row.source is not None else '<span class="nothing">none</span>'
+    beside = "".join(
+        f"<dt>{_text(label)}</dt><dd>{_text(row.shown[place]) if row.shown[place] is not None else '–'}</dd>"
+        for place, label in labels
+    )
+    about = f"<p>{_text(row.about)}</p>" if row.about is not None else ""
     cells = [
-        f'<span class="value">{_text(row.source)}</span>'
-        if row.source is not None
-        else '<span class="nothing">none</span>',
-        f'{_text(row.rule or "no pass")} <span class="quiet">· {_text(row.action)}</span>',
+        ("", source),
+        ("rule", f'{_text(row.rule or "no pass")}<br><span class="quiet">{_text(row.action)}</span>'),
+        ("images", f"<dl>{''.join(_image(row, item) for item in row.images)}</dl>"),
+        ("beside", f"{about}<dl>{beside}</dl>"),
     ]
     body = "".join(
-        f'<td data-label="{tables.escape(label)}">{cell}</td>' for label, cell in zip(labels[1:], cells, strict=False)
+        f'<td class="{kind}" data-label="{tables.escape(visible(label))}">{cell}</td>'
+        for label, (kind, cell) in zip(head[1:], cells, strict=True)
     )
-    images = labels[3 : 3 + len(row.images)]
-    body += "".join(
-        f'<td class="image" data-label="{tables.escape(label)}">{_image(row, item)}</td>'
-        for label, item in zip(images, row.images, strict=True)
-    )
-    values = [*[row.shown[place] for place in shown], row.about]
-    body += "".join(
-        f'<td class="value" data-label="{tables.escape(label)}">{_text(value) if value is not None else "–"}</td>'
-        for label, value in zip(labels[3 + len(row.images) :], values, strict=True)
-    )
-    key = _text(row.key) if row.key is not None else '<span class="nothing">new</span>'
-    return f'<tr><th scope="row" data-label="{tables.escape(labels[0])}">{key}</th>{body}</tr>'
+    return f'<tr><th scope="row" data-label="{tables.escape(visible(head[0]))}">{key}</th>{body}</tr>'
 
 
 def _image(row: Row, item: Image) -> str:
+    """One written column: its name, what it was, what it becomes, and which kind of change that is."""
+    name = f"<dt>{_text(item.column)}</dt>"
     if not item.changes:
-        return f'<span class="before">{_text(item.after)}</span>{chip("=", "stays", "none")}'
+        return f'{name}<dd class="before">{_text(item.after)}</dd><dd></dd><dd>{chip("=", "stays", "none")}</dd>'
     icon, word, colour = "≠", "changes", "doubt"
     if item.before is None:
-        icon, word, colour = "＋", "new" if row.action == "insert" else "set", "good"
+        icon, word, colour = "+", "new" if row.action == "insert" else "set", "good"
     elif item.after is None:
         icon, word, colour = "−", "cleared", "bad"
-    before = "" if row.action == "insert" else f'<span class="before">{_text(item.before)}</span> → '
-    return f'{before}<span class="after">{_text(item.after)}</span>{chip(icon, word, colour)}'
+    before = "" if row.action == "insert" else _text(item.before)
+    return (
+        f'{name}<dd class="before">{before}</dd><dd class="after">→ {_text(item.after)}</dd>'
+        f"<dd>{chip(icon, word, colour)}</dd>"
+    )
 
 
 def sql_html(text: str, values: Sequence[Any] = ()) -> str:
