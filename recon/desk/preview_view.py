@@ -39,7 +39,7 @@ _STYLE = """<style>
 .rx .before { opacity: 0.7; } .rx .after { font-weight: 600; }
 .rx .rule { white-space: nowrap; } .rx .whole { white-space: nowrap; } .rx .sides dl { align-content: start; }
 .rx .images { min-width: 25rem; } .rx .images dl { grid-template-columns: 9.5rem minmax(3rem, 1fr) minmax(6rem, 1.3fr) max-content; gap: 0.15rem 0.6rem; }
-.rx .beside dl { grid-template-columns: max-content minmax(3.5rem, 1fr) max-content minmax(3.5rem, 1fr); gap: 0.15rem 0.75rem; }
+.rx .pairs { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; overflow-wrap: anywhere; }
 .rx .beside p { margin: 0 0 0.25rem; font-weight: 500; }
 .rx .nothing { font-style: italic; opacity: 0.65; }
 .rx pre.sql { white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.75rem 0.9rem; border-radius: 6px; background: rgb(128 128 128 / 0.1); }
@@ -61,7 +61,7 @@ _STYLE = """<style>
   .rx .images { min-width: 0; } .rx .rows td.images, .rx .rows td.beside { padding: 1.6rem 0 0; }
   .rx .rows td.images::before, .rx .rows td.beside::before { top: 0.3rem; }
   .rx .images dl { grid-template-columns: 1fr 1.2fr max-content; } .rx .images dt { grid-column: 1 / -1; }
-  .rx .beside dl { grid-template-columns: 8.5rem 1fr; gap: 0.1rem 0; } .rx .images dd, .rx .beside dd { margin: 0; }
+  .rx .images dd { margin: 0; }
 }
 </style>"""
 
@@ -254,7 +254,8 @@ def _row(row: Row, head: Sequence[str], labels: Sequence[tuple[int, str]]) -> st
     key = _text(row.key) if row.key is not None else '<span class="nothing">new</span>'
     source = _text(row.source) if row.source is not None else '<span class="nothing">none</span>'
     beside = "".join(
-        f"<dt>{_text(label)}</dt><dd>{_text(row.shown[place]) if row.shown[place] is not None else '–'}</dd>"
+        f'<span><span class="quiet">{_text(label)}</span>'
+        f" {_text(row.shown[place]) if row.shown[place] is not None else '–'}</span>"
         for place, label in labels
     )
     about = f"<p>{_text(row.about)}</p>" if row.about is not None else ""
@@ -262,7 +263,7 @@ def _row(row: Row, head: Sequence[str], labels: Sequence[tuple[int, str]]) -> st
         ("", source),
         ("rule", f'{_text(row.rule or "no pass")}<br><span class="quiet">{_text(row.action)}</span>'),
         ("images", f"<dl>{''.join(_image(row, item) for item in row.images)}</dl>"),
-        ("beside", f"{about}<dl>{beside}</dl>"),
+        ("beside", f'{about}<div class="pairs">{beside}</div>'),
     ]
     body = "".join(
         f'<td class="{kind}" data-label="{tables.escape(visible(label))}">{cell}</td>'
@@ -374,6 +375,8 @@ def log_html(entries: Sequence[Entry]) -> str:
 def _detail(detail: Mapping[str, Any]) -> str:
     said: list[str] = []
     for name, value in detail.items():
+        if value is None:
+            continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         said.append(f"{name} {f'{text[:16]}…' if 'digest' in name else text}")
     return " · ".join(said) or "–"
