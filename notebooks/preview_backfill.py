@@ -134,9 +134,10 @@ def _(choose, database, done, first_plan, mo, page, preview, reconciliation, sto
         value=_labels.get(wanted()) or _labels.get(first_plan) or next(iter(_choices)),
         allow_select_none=False,
         on_change=choose,
+        full_width=True,
         label="Plan",
     )
-    mo.hstack([reconciliation, subject], justify="start", wrap=True, gap=2)
+    mo.vstack([reconciliation, subject])
     return (subject,)
 
 

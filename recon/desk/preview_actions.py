@@ -56,25 +56,26 @@ def obstacles(review: Review, actor: str) -> dict[str, str]:
     It spares a click, no more: whether something is allowed is asked again where it is done.
     """
     plan, state = review.plan, review.plan.state
+    words = state.replace("_", " ")
     found: dict[str, str] = {}
     enough = len(review.voices.counted) >= review.needed
     if same_person(actor, plan.author):
         found["approve"] = f"You ({actor}) made this plan. It needs the eyes of somebody else."
     elif state != "planned" and (enough or state not in ("approved", *UNDOABLE)):
-        found["approve"] = f"The plan is {state}: there is nothing left to approve."
+        found["approve"] = f"The plan is {words}: there is nothing left to approve."
     elif review.problems:
         found["approve"] = "The plan is refused as it stands; the reasons are above."
     if state not in ("planned", "approved", *BEGUN):
-        found["reject"] = f"The plan is {state}: there is nothing left to reject."
+        found["reject"] = f"The plan is {words}: there is nothing left to reject."
     if state not in rehearsal.REHEARSED:
-        found["dry run"] = f"The plan is {state}: there is nothing left that it would change."
+        found["dry run"] = f"The plan is {words}: there is nothing left that it would change."
     if state not in applying.RESUMABLE and not (state == "planned" and enough):
         waits = f"it has {len(review.voices.counted)} of {review.needed} approvals"
-        found["apply"] = f"The plan is {state}{f': {waits}' if state == 'planned' else ''}."
+        found["apply"] = f"The plan is {words}{f': {waits}' if state == 'planned' else ''}."
     if state not in verifying.VERIFIABLE:
-        found["verify"] = f"The plan is {state}: only what was applied can be verified."
+        found["verify"] = f"The plan is {words}: only what was applied can be verified."
     if state not in reverting.REVERTIBLE:
-        found["revert"] = f"The plan is {state}: there is nothing to undo."
+        found["revert"] = f"The plan is {words}: there is nothing to undo."
     return found
 
 

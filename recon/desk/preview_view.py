@@ -85,6 +85,7 @@ def _text(value: object) -> str:
 
 
 def chip(icon: str, words: str, colour: str) -> str:
+    """A word with its icon; the colour says nothing more."""
     return f'<span class="chip {colour}">{icon} {tables.escape(visible(words))}</span>'
 
 
@@ -92,6 +93,10 @@ def state_chip(state: str) -> str:
     """The state of a plan, by icon and word."""
     icon, colour = _STATES.get(state, ("", "none"))
     return chip(icon, state.replace("_", " "), colour)
+
+
+def _state(state: str) -> str:
+    return tables.escape(state.replace("_", " "))
 
 
 def _facts(facts: Mapping[str, str]) -> str:
@@ -323,7 +328,7 @@ def drift_html(review: Review, preview: Preview) -> str:
     """Which rows are no longer as planned."""
     rows = review.plan.rows
     if review.plan.state not in PENDING:
-        return framed(f"<p>The plan is {_text(review.plan.state)}: no row waits to be written, so none can drift.</p>")
+        return framed(f"<p>The plan is {_state(review.plan.state)}: no row waits to be written, so none can drift.</p>")
     if review.drifts is None:
         return framed(
             f"<p>{chip('!', 'not known', 'doubt')} Nobody can say which rows drifted; the reasons are above.</p>"
@@ -377,8 +382,8 @@ def _detail(detail: Mapping[str, Any]) -> str:
     for name, value in detail.items():
         if value is None:
             continue
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        said.append(f"{name} {f'{text[:16]}…' if 'digest' in name else text}")
+        text = ", ".join(map(str, value)) if isinstance(value, list) else tables.shown(value)
+        said.append(f"{name.replace('_', ' ')} {f'{text[:16]}…' if 'digest' in name else text}")
     return " · ".join(said) or "–"
 
 

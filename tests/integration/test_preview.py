@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from time import monotonic
 
 import openpyxl
@@ -24,7 +28,7 @@ from recon.names import quote
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.signing import Keys, needs_ssh_keygen, policy
-from tests.support import RENT, execute, load_rent_sample, rows
+from tests.support import RENT, ROOT, execute, load_rent_sample, rows
 
 pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
 
@@ -275,6 +279,31 @@ def test_signing_by_a_key_here_or_by_a_signature_made_elsewhere(
         assert preview_actions.approve(rent, place, plan, start, way, **given).problem is None  # pyright: ignore[reportArgumentType]
         assert rows(rent, "SELECT approver, method FROM recon.approvals") == [("bob", "signed")]
         execute(rent, "DELETE FROM recon.approvals", "UPDATE recon.plans SET state = 'planned'")
+
+
+@needs_ssh_keygen
+def test_nobody_is_asked_for_a_passphrase_where_the_server_has_a_terminal(workspace: Workspace, tmp_path: Path) -> None:
+    """The app is often started from a terminal, whose owner need not be the person at the page."""
+    keys = Keys(tmp_path / "keys", workspace)
+    locked = keys.make("locked", passphrase="secret word")
+    code = (
+        "import os, sys; from pathlib import Path; from recon.backfill import signatures\n"
+        "os.open(sys.argv[1], os.O_RDWR)\n"  # the first terminal that the leader of a session opens is its own
+        "try: signatures.sign(b'text', Path(sys.argv[2]), ask=False)\n"
+        "except Exception as error: print(error)"
+    )
+    leader, follower = os.openpty()
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-c", code, os.ttyname(follower), str(locked)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert "could not sign" in ended.stdout
+    assert "load the key into your agent" in ended.stdout
 
 
 def test_looking_at_an_expired_plan_says_so(
