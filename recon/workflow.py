@@ -312,29 +312,3 @@ def init(folder: Path) -> list[Path]:
     (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (folder / ".env.example").write_text(_ENVIRONMENT, encoding="utf-8")
     return sorted(path.relative_to(folder) for path in folder.iterdir())
-
-
-# -- notebooks -------------------------------------------------------------------------------------------
-
-
-def notebook_command(workspace: Workspace, app: str) -> list[str]:
-    """The command that opens a notebook app or JupyterLab on this machine. Raises UsageError."""
-    import sys
-
-    if app == "lab":
-        return [sys.executable, "-m", "jupyterlab", f"--notebook-dir={workspace.root}"]
-    files = {"explore": "explore_mismatches.py"}
-    if app not in files:
-        raise UsageError(f'There is no notebook "{app}".', todo=f"There are: {', '.join([*files, 'lab'])}.")
-    path = workspace.file("notebooks", files[app])
-    return [sys.executable, "-m", "marimo", "run", str(path), "--host", "127.0.0.1", "--token"]
-
-
-def notebook_environment(workspace: Workspace, name: str | None, url: str | None) -> dict[str, str]:
-    """The environment of a notebook: which workspace, reconciliation and database it opens."""
-    found = {**os.environ, "RECON_WORKSPACE": str(workspace.root)}
-    if name:
-        found["RECON_RECONCILIATION"] = name
-    if url:
-        found["RECON_DATABASE_URL"] = url
-    return found

@@ -17,7 +17,6 @@ from recon.commands.shared import (
     answer,
     find_workspace,
     open_database,
-    print_json,
     show,
 )
 from recon.errors import UsageError
@@ -86,27 +85,29 @@ def report(
 
 
 def notebook(
-    what: Annotated[str, typer.Argument(help="explore, or lab.")],
-    name: Annotated[str | None, typer.Argument(help="A reconciliation to open it on.")] = None,
+    what: Annotated[str, typer.Argument(help="explore, preview, or lab.")],
+    name: Annotated[
+        str | None, typer.Argument(help="A reconciliation to open it on; in preview it may be a plan.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Default: the first free one from 2718 on.", min=1, max=65535)] = None,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Open a notebook app on this machine."""
-    import os
+    """Open a notebook app or JupyterLab on this machine, for whoever has the address with its token. Ends with Ctrl-C."""
     import sys
 
-    from recon import workflow
+    from recon.desk import serving
 
     place = find_workspace(workspace)
-    if name:
-        place.spec(name)
-    command = workflow.notebook_command(place, what)
-    if as_json:
-        print_json({"command": command})
-        return
-    environment = workflow.notebook_environment(place, name, database)
-    # The app takes this process's place, so that a signal reaches it and nothing is left behind.
-    sys.stdout.flush()
-    os.chdir(place.root)
-    os.execve(command[0], command, environment)
+    served = serving.prepare(place, what, port)
+    environment = serving.opened_on(place, what, name)
+    if database:
+        environment["RECON_DATABASE_URL"] = database
+
+    def tell(address: str) -> None:
+        answer({"app": what, "address": address}, as_json, f"{what} is open at  {address}\nCtrl-C ends it.")
+        sys.stdout.flush()
+
+    serving.serve(place, served, environment, browser=not no_browser, tell=tell)

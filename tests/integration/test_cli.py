@@ -318,18 +318,6 @@ def test_screens_say_what_they_leave_out_and_what_comes_next(database: Database,
     assert "fell short" not in verified.out
 
 
-def test_a_notebook_takes_the_place_of_the_command(home: Path, tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$$ $PWD $RECON_WORKSPACE $RECON_RECONCILIATION $2"\nexit 7\n')
-    python.chmod(0o755)
-    script = f"import sys; sys.executable = {str(python)!r}; from recon.cli import main; main()"
-    command = [sys.executable, "-c", script, "notebook", "explore", "rent_payments", "--workspace", str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        said, _ = process.communicate(timeout=60)
-    assert said.split() == [str(process.pid), str(home), str(home), "rent_payments", "marimo"]
-    assert process.returncode == 7
-
-
 # -- demo and samples ------------------------------------------------------------------------------------
 
 
