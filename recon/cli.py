@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, look, match, people, place, rules, run, standing
+from recon.commands import backfill, check, look, match, people, place, report, rules, run, service, standing
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError, visible
 
@@ -56,8 +56,9 @@ app.command()(backfill.verify)
 app.command()(backfill.revert)
 app.command()(run.run)
 app.command()(look.audit)
-app.command()(look.report)
+app.command()(report.report)
 app.command()(look.notebook)
+app.command()(service.worker)
 app.command()(place.database)
 
 

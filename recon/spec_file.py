@@ -41,18 +41,32 @@ def read(path: Path, find: Callable[[str], Path]) -> Reconciliation:
         merged = _with_like(document, path, find, [str(document.get("name"))])
         return Reconciliation.model_validate(merged)
     except ValidationError as error:
-        raise _explained(error, path, lines) from error
+        raise explained(error, path, lines, Reconciliation, "See `recon schema` for every field.") from error
 
 
 def _document(path: Path) -> tuple[dict[str, Any], CommentedMap]:
+    loaded = parse(text_of(path), path)
+    if not isinstance(loaded, CommentedMap):
+        raise SpecError(f"{path}, line 1: a spec is a mapping of fields.", todo="Start with `name:`.")
+    return typing.cast(dict[str, Any], plain(loaded, path)), loaded
+
+
+def text_of(path: Path) -> str:
+    """The text of a YAML file that a person wrote. Raises SpecError."""
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise SpecError(f"{path.name} is too large for a spec.", why=f"It is over {MAX_SPEC_BYTES:,} bytes.")
-        loaded = YAML(typ="rt").load(StringIO(path.read_text(encoding="utf-8")))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SpecError(f"Cannot read {path}.", why=f"{error.strerror}.", todo="Check the path.") from error
     except UnicodeDecodeError as error:
         raise SpecError(f"{path} is not UTF-8 text.", todo="Save it as UTF-8.") from error
+
+
+def parse(text: str, path: Path) -> Any:
+    """YAML 1.2 with its lines; `path` is named in the error. Raises SpecError."""
+    try:
+        return YAML(typ="rt").load(StringIO(text))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SpecError(
@@ -60,10 +74,12 @@ def _document(path: Path) -> tuple[dict[str, Any], CommentedMap]:
         ) from error
     except (YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SpecError(f"{path}: this is not YAML.", why=str(error).splitlines()[0]) from error
-    if not isinstance(loaded, CommentedMap):
-        raise SpecError(f"{path}, line 1: a spec is a mapping of fields.", todo="Start with `name:`.")
+
+
+def plain(loaded: Any, path: Path) -> Any:
+    """What was parsed as plain dicts, lists and values. Raises SpecError."""
     try:
-        return typing.cast(dict[str, Any], _plain(loaded, itertools.count(1))), loaded
+        return _plain(loaded, itertools.count(1))
     except (_NoSpec, RecursionError) as error:
         why = str(error) if isinstance(error, _NoSpec) else "Its values are nested too deep, or an alias holds itself."
         raise SpecError(f"{path} cannot be a spec.", why=why, todo="Write its values out, without aliases.") from error
@@ -118,8 +134,16 @@ def _merge(base: dict[str, Any], over: dict[str, Any], *, top: bool = False) -> 
 # -- errors with lines -----------------------------------------------------------------------------------
 
 
-def _explained(error: ValidationError, path: Path, lines: CommentedMap) -> SpecError:
-    """The first problems of a validation as one error, each with its line and field."""
+def explained(error: ValidationError, path: Path, lines: Any, model: type[BaseModel], todo: str) -> SpecError:
+    """The first problems of a validation as one error, each with its line and field.
+
+    Args:
+        error: what pydantic says.
+        path: the file.
+        lines: what was parsed from it.
+        model: what the file describes, or each item of its list.
+        todo: where to read on.
+    """
     every = error.errors()
     # A value that may be written in several ways is tried in all of them; only the one that was meant tells something.
     details = [detail for detail in every if not (detail["type"] in _OTHER_FORM and _tagged(detail))] or every
@@ -127,9 +151,9 @@ def _explained(error: ValidationError, path: Path, lines: CommentedMap) -> SpecE
     said: list[str] = []
     for detail in shown:
         line, field = _place(lines, detail["loc"])
-        said.append(f"{path}, line {line}: {field}: {_problem(detail)}")
+        said.append(f"{path}, line {line}: {field}: {_problem(detail, model)}")
     rest = f" (and {len(details) - len(shown)} more)" if len(details) > len(shown) else ""
-    return SpecError("\n".join(said) + rest, todo="See `recon schema` for every field.")
+    return SpecError("\n".join(said) + rest, todo=todo)
 
 
 _OTHER_FORM = frozenset(
@@ -144,11 +168,11 @@ def _tagged(detail: ErrorDetails) -> bool:
     return any(isinstance(part, str) and ("[" in part or part in ("str", "decimal")) for part in detail["loc"])
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, model: type[BaseModel]) -> str:
     location = [part for part in detail["loc"] if isinstance(part, str)]
     kind = detail["type"]
     if kind == "extra_forbidden":
-        hint = did_you_mean(location[-1], _known_fields(location[:-1]))
+        hint = did_you_mean(location[-1], _known_fields(model, location[:-1]))
         return f"there is no field {location[-1]!r} here. {hint}".strip()
     if kind == "missing":
         return "this field is missing."
@@ -166,7 +190,7 @@ def _problem(detail: ErrorDetails) -> str:
     return message[:1].upper() + message[1:] + ("" if message.endswith((".", "?")) else ".")
 
 
-def _place(lines: CommentedMap, location: tuple[int | str, ...]) -> tuple[int, str]:
+def _place(lines: Any, location: tuple[int | str, ...]) -> tuple[int, str]:
     """Line (from 1) and dotted field of an error's location; union tags that are not in the file are skipped."""
     node: Any = lines
     line, field = 1, ""
@@ -184,9 +208,9 @@ def _place(lines: CommentedMap, location: tuple[int | str, ...]) -> tuple[int, s
     return line, field or "the spec"
 
 
-def _known_fields(location: list[str]) -> set[str]:
+def _known_fields(whole: type[BaseModel], location: list[str]) -> set[str]:
     """The fields of the part of a spec at `location`."""
-    model: type[BaseModel] | None = Reconciliation
+    model: type[BaseModel] | None = whole
     for part in location:
         if model is None or part not in model.model_fields:
             continue

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,15 +11,16 @@ from recon.commands.shared import (
     FAILED,
     AsJson,
     Folder,
-    Name,
     Url,
     answer,
     find_workspace,
     open_database,
     show,
 )
-from recon.errors import UsageError
 from recon.progress import bar
+
+if TYPE_CHECKING:
+    pass
 
 PATIENCE_SECONDS = 2.0  # what takes no longer shows no progress bar
 
@@ -49,47 +49,14 @@ def audit(
     raise typer.Exit(DONE if result.whole else FAILED)
 
 
-def report(
-    name: Name,
-    plan: Annotated[str | None, typer.Option(help="A plan; default: the latest.")] = None,
-    sign: Annotated[
-        str | None, typer.Option(help="Sign a report that you have read: its HTML file or its id.", metavar="REPORT")
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")
-    ] = None,
-    as_json: AsJson = False,
-    workspace: Folder = None,
-    database: Url = None,
-) -> None:
-    """One HTML file in reports/ that opens with no network; or sign one."""
-    from recon import workflow
-
-    if sign is None and key is not None:
-        raise UsageError("--key signs a report.", todo="Say which one with --sign FILE.")
-    if sign is not None and plan is not None:
-        raise UsageError("--sign signs a report that was made.", todo="Leave --plan out.")
-    place = find_workspace(workspace)
-    place.spec(name)
-    opened = open_database(place, database)
-    if sign is not None:
-        from recon.reports import signed
-
-        done = signed.sign(opened, place, name, sign, place.actor, key=key)
-        how = f"with the key {done.key}" if done.key else "by name: a record, not a proof"
-        answer(done.as_dict(), as_json, f"Signed  {done.file} by {done.signed_by}, {how}.")
-        return
-    with bar("Making the report", "cells") as progress:
-        path = workflow.report(opened, place, name, plan, progress, progress.step)
-    answer({"report": str(path)}, as_json, f"Report  {path}")
-
-
 def notebook(
     what: Annotated[str, typer.Argument(help="explore, preview, or lab.")],
     name: Annotated[
         str | None, typer.Argument(help="A reconciliation to open it on; in preview it may be a plan.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Default: the first free one from 2718 on.", min=1, max=65535)] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Default: the first free one from 2718 on.", min=1, max=65535)
+    ] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     as_json: AsJson = False,
     workspace: Folder = None,

@@ -136,6 +136,13 @@ class Database:
         sa_event.listen(engine, "connect", _load_every_time)
         return engine
 
+    def arguments(self, **settings: str) -> dict[str, Any]:
+        """What psycopg.connect takes for a session here, a password among it; with these settings beside the usual."""
+        url = self.engine.url
+        found: dict[str, Any] = {**self.engine.dialect.create_connect_args(url)[1], **_connect_args(url)}
+        found["options"] = " ".join([found["options"], *(f"-c {name}={value}" for name, value in settings.items())])
+        return found
+
     @contextmanager
     def session(self, *, read_only: bool = False) -> Generator[Session]:
         """One transaction: committed at the end, rolled back on any error.

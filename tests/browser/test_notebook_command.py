@@ -30,11 +30,21 @@ END_SECONDS = 20.0
 
 
 @contextmanager
-def served(workspace: Workspace, database: Database, home: Path, *arguments: str) -> Iterator[tuple[str, psutil.Process]]:
+def served(
+    workspace: Workspace, database: Database, home: Path, *arguments: str
+) -> Iterator[tuple[str, psutil.Process]]:
     """The command, started in its workspace: its address, and its process."""
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "RECON_DATABASE_URL": database.url, "HOME": str(home)}
-    command = [sys.executable, "-c", "from recon.cli import main; main()", "notebook", *arguments, "--no-browser", "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        "from recon.cli import main; main()",
+        "notebook",
+        *arguments,
+        "--no-browser",
+        "--json",
+    ]
     with subprocess.Popen(
         command, env=environment, cwd=workspace.root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -75,7 +85,9 @@ def test_an_app_opens_by_its_address_and_not_without_its_token(
         assert page.context.request.get(address[:-1]).url.find("/auth/login") > 0
         page.goto(address)
         expect(page.get_by_text("Why is it not linked?")).to_be_visible(timeout=SEEN_MILLISECONDS)
-        expect(page.get_by_text("92.6 %").or_(page.get_by_text("100.0 %")).first).to_be_visible(timeout=SEEN_MILLISECONDS)
+        expect(page.get_by_text("92.6 %").or_(page.get_by_text("100.0 %")).first).to_be_visible(
+            timeout=SEEN_MILLISECONDS
+        )
         page.context.close()
         _ends_on_sigterm(process)
 

@@ -1,0 +1,102 @@
+"""The command of reports: a page, a workbook, a reader's signature, or when the worker makes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recon.commands.shared import AsJson, Folder, Name, Url, answer, day, find_workspace, open_database
+from recon.errors import UsageError
+from recon.progress import bar, spinner
+
+if TYPE_CHECKING:
+    from recon.workspace import Workspace
+
+
+def report(
+    name: Name,
+    plan: Annotated[str | None, typer.Option(help="A plan; default: the latest.")] = None,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="A workbook instead: breaks, and rents where there are.")
+    ] = False,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="With --excel: count to this day, YYYY-MM-DD; default: today.")
+    ] = None,
+    sign: Annotated[
+        str | None, typer.Option(help="Sign a report that you have read: its HTML file or its id.", metavar="REPORT")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="When the worker makes it from now on, as cron writes it; `none`: never.", metavar="CRON"),
+    ] = None,
+    zone: Annotated[
+        str | None, typer.Option(help="Whose clock --schedule means, such as Europe/London; default: UTC.")
+    ] = None,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """One HTML file in reports/ that opens with no network; or a workbook, a signature, a schedule."""
+    _together(plan=plan, excel=excel or None, sign=sign, schedule=schedule)
+    for option, given, needs, there in (
+        ("--as-of", as_of, "--excel", excel),
+        ("--key", key, "--sign", sign is not None),
+        ("--zone", zone, "--schedule", schedule is not None),
+    ):
+        if given is not None and not there:
+            raise UsageError(f"{option} goes with {needs}.", todo=f"Give {needs} too, or leave {option} out.")
+    place = find_workspace(workspace)
+    place.spec(name)
+    if schedule is not None:
+        _schedule(place, name, schedule, zone, as_json)
+        return
+    from recon import workflow
+
+    at = day(as_of, "--as-of")
+    opened = open_database(place, database)
+    if sign is not None:
+        from recon.reports import signed
+
+        done = signed.sign(opened, place, name, sign, place.actor, key=key)
+        how = f"with the key {done.key}" if done.key else "by name: a record, not a proof"
+        answer(done.as_dict(), as_json, f"Signed  {done.file} by {done.signed_by}, {how}.")
+        return
+    if excel:
+        from datetime import date
+
+        with spinner(f"Writing the workbook of {name}"):
+            path = workflow.workbook(opened, place, name, date.fromisoformat(at) if at else None)
+    else:
+        with bar("Making the report", "cells") as progress:
+            path = workflow.report(opened, place, name, plan, progress, progress.step)
+    answer({"report": str(path)}, as_json, f"Report  {path}")
+
+
+def _together(**asked: object) -> None:
+    """Refuse two things at once."""
+    given = [f"--{name}" for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} do not go together.", todo="Ask for one after the other.")
+
+
+def _schedule(place: Workspace, name: str, cron: str, zone: str | None, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    from recon.service import schedules
+
+    path = place.root / schedules.FILE
+    document: dict[str, str | None] = {"reconciliation": name, "file": str(path)}
+    if cron.strip().lower() == "none":
+        schedules.drop(place, "report", name)
+        answer({**document, "schedule": None}, as_json, f"{name} is no longer reported on a schedule ({path}).")
+        return
+    entry = schedules.put(place, "report", name, cron, zone)
+    following = schedules.next_tick(entry, datetime.now(UTC))
+    document |= {"schedule": entry.cron, "zone": entry.zone, "next": following.isoformat()}
+    text = f"Report of {name}: {entry.cron} ({entry.zone}), next {schedules.when(following)}. It is in {path}."
+    answer(document, as_json, f"{text}\nThe worker makes it: `recon worker` must be running then.")

@@ -1,0 +1,45 @@
+"""What a worker can do: a small table of kinds of jobs, and when one that failed is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recon import workflow
+from recon.database.connect import Database
+from recon.errors import Locked, ReconError
+from recon.service.schedules import Kind
+from recon.workspace import Workspace
+
+# How long to wait before the next try, in seconds; after the last of them a job has failed. A server that restarts
+# is back within the first, most outages end within the second.
+WAITS = (30, 300)
+# A job that lost its worker so often is likely what ends them, by memory for example.
+LOST_WORKERS = 3
+
+Job = Callable[[Database, Workspace, str], str]  # a reconciliation's name to what came out, in words
+
+
+def _report(database: Database, workspace: Workspace, name: str) -> str:
+    return str(workflow.report(database, workspace, name))
+
+
+KINDS: dict[Kind, Job] = {"report": _report}
+
+
+def wait_after(error: BaseException, attempts: int) -> int | None:
+    """How many seconds to wait before a job is tried again; None: not again.
+
+    Args:
+        error: what it failed with. What a person must mend first is not tried again: a spec, a name, a refusal.
+        attempts: how often it was tried before this time.
+
+    >>> wait_after(RuntimeError(), 0), wait_after(RuntimeError(), 2), wait_after(Refused(), 0)
+    (30, None, None)
+    """
+    lasting = isinstance(error, ReconError) and error.exit_code != 1 and not isinstance(error, Locked)
+    return None if lasting or attempts >= len(WAITS) else WAITS[attempts]
+
+
+def said(error: BaseException) -> str:
+    """A failure in words; of what is not ours the kind only, for its text may hold values or a URL."""
+    return str(error) if isinstance(error, ReconError) else f"Something unforeseen went wrong ({type(error).__name__})."
