@@ -8,6 +8,7 @@ Jupyter from the environment, and the browser from a file that only its owner ca
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import runpy
 import secrets
@@ -30,6 +31,10 @@ PAUSE_SECONDS = 0.1  # between two looks whether the server answers
 KEEP_SECONDS = 30.0  # how long a browser may take to read the file that leads it to the app
 
 LAB = "lab"
+# JupyterLab calls nobody for extensions, news or updates, and does not ask whether it may.
+_NO_EXTENSIONS = "--LabApp.extension_manager=readonly"
+_QUIET = Path("@jupyterlab", "apputils-extension", "notification.jupyterlab-settings")
+_QUIET_SETTINGS = {"fetchNews": "false", "checkForUpdates": False}
 NOTEBOOKS = {"explore": "explore_mismatches.py", "preview": "preview_backfill.py"}
 
 
@@ -112,6 +117,7 @@ def serve(
     if served.notebook is None:
         os.environ.update(_lab_environment(workspace, served))
         sys.argv = ["jupyterlab", f"--ServerApp.root_dir={workspace.root}", f"--ServerApp.ip={HOST}", "--no-browser"]
+        sys.argv += [_NO_EXTENSIONS]
         sys.argv += [f"--ServerApp.port={served.port}", "--ServerApp.port_retries=0", "--ServerApp.log_level=WARN"]
         sys.argv += ["--allow-root"] if os.geteuid() == 0 else []
         runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
@@ -132,9 +138,14 @@ def _lab_environment(workspace: Workspace, served: Served) -> dict[str, str]:
         "JUPYTER_RUNTIME_DIR": folder / "jupyter" / "runtime",
         "JUPYTERLAB_SETTINGS_DIR": folder / "jupyter" / "settings",
         "JUPYTERLAB_WORKSPACES_DIR": folder / "jupyter" / "workspaces",
+        "npm_config_cache": folder / "jupyter" / "npm",  # Jupyter asks npm where it keeps things, and npm writes a log
     }
     for place in places.values():
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    quiet = places["JUPYTERLAB_SETTINGS_DIR"] / _QUIET
+    if not quiet.exists():
+        quiet.parent.mkdir(parents=True, exist_ok=True)
+        quiet.write_text(json.dumps(_QUIET_SETTINGS), encoding="utf-8")
     return {"JUPYTER_TOKEN": served.token, **{name: str(place) for name, place in places.items()}}
 
 

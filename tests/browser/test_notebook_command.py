@@ -113,6 +113,7 @@ def test_jupyterlab_opens_on_the_workspace_and_writes_nothing_into_the_home(
         expect(page.get_by_role("heading", name="From two tables to a proven backfill")).to_be_visible(
             timeout=SEEN_MILLISECONDS
         )
+        expect(page.get_by_text("official Jupyter news")).to_have_count(0)
         ARTEFACTS.mkdir(exist_ok=True)
         page.screenshot(path=ARTEFACTS / "lab.png")
         context.close()
