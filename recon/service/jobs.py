@@ -33,6 +33,7 @@ def wait_after(error: BaseException, attempts: int) -> int | None:
         error: what it failed with. What a person must mend first is not tried again: a spec, a name, a refusal.
         attempts: how often it was tried before this time.
 
+    >>> from recon.errors import Refused
     >>> wait_after(RuntimeError(), 0), wait_after(RuntimeError(), 2), wait_after(Refused(), 0)
     (30, None, None)
     """
