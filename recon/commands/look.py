@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,9 +18,6 @@ from recon.commands.shared import (
     show,
 )
 from recon.progress import bar
-
-if TYPE_CHECKING:
-    pass
 
 PATIENCE_SECONDS = 2.0  # what takes no longer shows no progress bar
 
