@@ -176,5 +176,6 @@ def what_if(result: WhatIf, only: str | None = None) -> None:
             for point in curve.points
         ]  # fmt: skip
         headings = ["tolerance", "", "matched", "proposed", "ambiguous", "gained", "lost", "other partner", ""]
-        table(headings, rows, f"{curve.rule}: {curve.window}, now {curve.tolerance}", right="1234567")
+        days = " (whole days: dates have no hours)" if curve.whole_days else ""
+        table(headings, rows, f"{curve.rule}: {curve.window}, now {curve.tolerance}{days}", right="1234567")
         console.print()

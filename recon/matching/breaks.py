@@ -22,9 +22,10 @@ from recon.matching.issues import issues
 from recon.names import DIALECT, column, identifier
 from recon.workspace import person
 
-__all__ = ["AGES", "ages", "assign", "count", "history", "issues", "listed", "update"]
+__all__ = ["AGES", "age_class", "ages", "assign", "count", "history", "issues", "listed", "update"]
 
 AGES: tuple[str, ...] = ("new", "under 1 day", "1 to 7 days", "8 to 30 days", "over 30 days")
+AGE_DAYS = (1, 8, 31)  # the ages after the first begin at 0 and at these many whole days
 NO_BREAK = (*RECONCILED, "excluded")
 
 
@@ -68,6 +69,23 @@ def ages(session: Session, name: str, new: int = 0) -> dict[str, int]:
     found = dict(zip(AGES, (new, *counts), strict=True))
     found["under 1 day"] -= new
     return found
+
+
+def age_class(opened_at: exp.Expr, is_new: exp.Expr) -> exp.Case:
+    """One of AGES by when a break's present episode began, as `ages` counts them; NULL where there is no break.
+
+    Args:
+        opened_at: when it began.
+        is_new: whether the present run opened it.
+    """
+    ends = [exp.If(this=is_new, true=exp.Literal.string(AGES[0]))]
+    for name, days in zip(AGES[1:], AGE_DAYS, strict=False):
+        limit = exp.Interval(this=exp.Literal.string(str(days)), unit=exp.Var(this="DAY"))
+        since = exp.Sub(this=exp.CurrentTimestamp(), expression=limit)
+        ends.append(exp.If(this=exp.GT(this=opened_at.copy(), expression=since), true=exp.Literal.string(name)))
+    known = exp.Not(this=exp.Is(this=opened_at.copy(), expression=exp.Null()))
+    ends.append(exp.If(this=known, true=exp.Literal.string(AGES[-1])))
+    return exp.Case(ifs=ends)
 
 
 def listed(

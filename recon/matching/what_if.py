@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from sqlglot import exp
 
+from recon import tolerances
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, Refused, did_you_mean
@@ -16,12 +17,14 @@ from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.decide import decide, forget
 from recon.matching.pool import temporary
+from recon.matching.windows import BoundWindow
 from recon.names import DIALECT, column
 from recon.spec import Reconciliation, Sides, Within
+from recon.tolerances import Tolerance
 
 # How many times as wide as the present tolerance; 1 is the present itself.
 FACTORS = tuple(map(Decimal, ("0", "0.25", "0.5", "0.75", "1", "1.5", "2", "3", "5", "10")))
-_PRESENT, _OTHER = "recon_present", "recon_what_if"
+PRESENT, OTHER = "recon_present", "recon_what_if"
 
 Progress = Callable[[int, int], None]  # tolerances tried, and all there are to try
 
@@ -49,6 +52,7 @@ class Curve:
     window: str
     tolerance: str  # the present one
     points: tuple[Point, ...]
+    whole_days: bool = False  # dates have no hours: a tolerance between two days is the shorter one
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,7 @@ def what_if(
         )
     # What matched records disagree in changes nothing of who matches whom.
     plain = spec.model_copy(update={"compare": {}})
-    windows = [
-        (place, number, window)
-        for place, rule in enumerate(plain.passes)
-        for number, window in enumerate(rule.windows)
-        if only in (None, rule.name)
-    ]
+    windows = [item for item in windows_of(plain) if only in (None, plain.passes[item[0]].name)]
     if not windows:
         return WhatIf(spec.name, ())
     tables.ensure(database)  # decisions of people are looked up in recon's own tables
@@ -105,16 +104,18 @@ def what_if(
     curves: list[Curve] = []
     with database.session() as session:
         bound = bind(session, plain)
-        decide(session, bound, temporary(_PRESENT), explained=False)
-        session.execute(f"ANALYZE pg_temp.{_PRESENT}")
-        forget(session, temporary(_OTHER))
-        for place, number, window in windows:
+        decide(session, bound, temporary(PRESENT), explained=False)
+        session.execute(f"ANALYZE pg_temp.{PRESENT}")
+        forget(session, temporary(OTHER))
+        for place, number in windows:
             points: list[Point] = []
             for factor in FACTORS:
-                points.append(_point(session, plain, place, number, factor, points))
+                points.append(_point(session, bound, place, number, factor, points))
                 tell(len(curves) * len(FACTORS) + len(points), whole)
             named = bound.passes[place]
-            curves.append(Curve(named.name, named.windows[number].text, _text(window, Decimal(1)), tuple(points)))
+            window = named.windows[number]
+            in_days = window.family == "date"
+            curves.append(Curve(named.name, window.text, text_of(window, Decimal(1)), tuple(points), in_days))
     return WhatIf(spec.name, tuple(curves))
 
 
@@ -122,74 +123,99 @@ def _silent(done: int, whole: int) -> None:
     """Progress that nobody watches."""
 
 
+def windows_of(spec: Reconciliation) -> list[tuple[int, int]]:
+    """Every window of a spec: the place of its pass among the passes, and its own place in the pass."""
+    return [(place, number) for place, rule in enumerate(spec.passes) for number, _ in enumerate(rule.windows)]
+
+
 def _point(
-    session: Session, spec: Reconciliation, place: int, number: int, factor: Decimal, before: list[Point]
+    session: Session, present: Bound, place: int, number: int, factor: Decimal, before: list[Point]
 ) -> Point:
     """Decide with one tolerance. What that makes is undone, so that the next one finds the same state."""
-    window = spec.passes[place].windows[number]
-    text = _text(window, factor)
+    window = present.passes[place].windows[number]
+    text = text_of(window, factor)
     for known in before:  # a tolerance of 0 stays 0, whatever it is multiplied by
         if known.tolerance == text:
             return replace(known, factor=float(factor))
     try:
         with session.driver.transaction(force_rollback=True):
-            other = bind(session, _with(spec, place, number, _times(window, factor)))
-            decide(session, other, temporary(_OTHER), explained=False)
-            matched, proposed, ambiguous, gained, lost, moved = _compared(session, other)
-            return Point(float(factor), text, matched, proposed, ambiguous, gained, lost, moved)
+            other = bind(session, with_tolerances(present, {(place, number): factor}))
+            decide(session, other, temporary(OTHER), explained=False)
+            return Point(float(factor), text, *compared(session, other))
     except Refused as refusal:
         return Point(float(factor), text, 0, 0, 0, 0, 0, 0, refusal.what)
 
 
-def _with(spec: Reconciliation, place: int, number: int, window: Within) -> Reconciliation:
-    """The spec with one window instead of another."""
-    rule = spec.passes[place]
-    windows = [window if position == number else item for position, item in enumerate(rule.windows)]
-    passes = list(spec.passes)
-    passes[place] = rule.model_copy(update={"within": windows})
-    return spec.model_copy(update={"passes": passes})
+def with_tolerances(present: Bound, factors: Mapping[tuple[int, int], Decimal]) -> Reconciliation:
+    """The spec with other tolerances.
+
+    Args:
+        present: the spec as it is; what its windows measure says how finely they can be told apart.
+        factors: for windows by their places (`windows_of`): how many times as wide; others stay as they are.
+    """
+    passes = list(present.spec.passes)
+    for (place, number), factor in factors.items():
+        before, after = bounds(present.passes[place].windows[number], factor)
+        windows: list[Within] = list(passes[place].windows)
+        written = Sides(before=str(before), after=str(after))
+        windows[number] = windows[number].model_copy(update={"tolerance": written})
+        passes[place] = passes[place].model_copy(update={"within": windows})
+    return present.spec.model_copy(update={"passes": passes})
 
 
-def _times(window: Within, factor: Decimal) -> Within:
-    before, after = (bound.times(factor) for bound in window.bounds)
-    return window.model_copy(update={"tolerance": Sides(before=str(before), after=str(after))})
+def bounds(window: BoundWindow, factor: Decimal) -> tuple[Tolerance, Tolerance]:
+    """A window's bounds before and after the target, that many times as wide; between dates in whole days."""
+    both = window.before.times(factor), window.after.times(factor)
+    if window.family != "date":
+        return both
+    before, after = (tolerances.parse(f"{bound.days} days") if bound.kind == "interval" else bound for bound in both)
+    return before, after
 
 
-def _text(window: Within, factor: Decimal) -> str:
-    before, after = (bound.times(factor) for bound in window.bounds)
+def text_of(window: BoundWindow, factor: Decimal) -> str:
+    """A window's tolerance as a spec writes it, that many times as wide."""
+    before, after = bounds(window, factor)
     return str(before) if before == after else f"{before} before, {after} after"
 
 
-def _compared(session: Session, bound: Bound) -> tuple[int, int, int, int, int, int]:
+def compared(session: Session, bound: Bound) -> tuple[int, int, int, int, int, int]:
     """Matched, proposed, ambiguous; gained, lost and moved beside the present."""
-    own, theirs = bound.key_names(bound.population), bound.key_names(bound.other)
 
-    def is_(alias: str, outcome: str) -> exp.Expr:
-        return exp.EQ(this=column(alias, "outcome"), expression=exp.Literal.string(outcome))
+    def is_(outcome: str) -> exp.Expr:
+        return exp.EQ(this=column("other", "outcome"), expression=exp.Literal.string(outcome))
 
-    def number(*conditions: exp.Expr) -> exp.Expr:
-        return exp.Filter(this=exp.Count(this=exp.Star()), expression=exp.Where(this=exp.and_(*conditions)))
+    def number(condition: exp.Expr) -> exp.Expr:
+        return exp.Filter(this=exp.Count(this=exp.Star()), expression=exp.Where(this=condition))
 
-    now, then = (
-        exp.In(
-            this=column(alias, "outcome"), expressions=[exp.Literal.string(word) for word in ("matched", "proposed")]
-        )
-        for alias in ("present", "other")
-    )
+    theirs = bound.key_names(bound.other)
     differs = exp.or_(
         *[exp.NullSafeNEQ(this=column("present", name), expression=column("other", name)) for name in theirs]
     )
-    query = exp.Select(
-        expressions=[
-            number(is_("other", "matched")),
-            number(is_("other", "proposed")),
-            number(is_("other", "ambiguous")),
-            number(then.copy(), exp.Not(this=now)),
-            number(now.copy(), exp.Not(this=then.copy())),
-            number(now.copy(), then.copy(), exp.paren(differs)),
-        ]
-    ).from_(temporary(_PRESENT, "present"))
-    same = [exp.EQ(this=column("present", name), expression=column("other", name)) for name in own]
-    session.execute(f"ANALYZE pg_temp.{_OTHER}")
-    found = session.rows(query.join(temporary(_OTHER, "other"), on=exp.and_(*same)).sql(DIALECT))[0]
+    moved = exp.and_(_paired("present"), _paired("other"), exp.paren(differs))
+    wanted = [is_("matched"), is_("proposed"), is_("ambiguous"), gained(), lost(), moved]
+    session.execute(f"ANALYZE pg_temp.{OTHER}")
+    found = session.rows(beside(bound, [number(condition) for condition in wanted]).sql(DIALECT, pretty=True))[0]
     return found[0], found[1], found[2], found[3], found[4], found[5]
+
+
+def gained() -> exp.Expr:
+    """Neither matched nor proposed at present, one of them then."""
+    return exp.and_(_paired("other"), exp.Not(this=_paired("present")))
+
+
+def lost() -> exp.Expr:
+    """Matched or proposed at present, neither then."""
+    return exp.and_(_paired("present"), exp.Not(this=_paired("other")))
+
+
+def beside(bound: Bound, wanted: Sequence[exp.Expr]) -> exp.Select:
+    """Each record's decision at present beside its other one."""
+    own = bound.key_names(bound.population)
+    same = [exp.EQ(this=column("present", name), expression=column("other", name)) for name in own]
+    query = exp.Select(expressions=list(wanted)).from_(temporary(PRESENT, "present"))
+    return query.join(temporary(OTHER, "other"), on=exp.and_(*same))
+
+
+def _paired(alias: str) -> exp.Expr:
+    words = [exp.Literal.string(word) for word in ("matched", "proposed")]
+    return exp.In(this=column(alias, "outcome"), expressions=words)
