@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from recon.desk.explore import Field, Mark, Step, View, Why
-from recon.desk.page import framed
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from recon.database.watched import Statement
+from recon.desk import page
+from recon.desk.explore import View
+from recon.desk.explore_facets import NONE
+from recon.desk.explore_records import FILE_ROWS, Page
+from recon.desk.explore_why import Kind, Line, Step, Why
+from recon.desk.page import prose
 from recon.matching import decide as deciding
-from recon.reports.tables import count, escape, percent, shown
+from recon.matching.what_if import WhatIf
+from recon.reports.tables import count, escape, moment, percent, records, shown, words
+from recon.reports.waterfall import steps
 from recon.reports.words import outcome_words, reason_words
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _RESULTS = {  # icon, word, colour
     "best": ("✓", "match", "good"),
@@ -20,45 +33,187 @@ _RESULTS = {  # icon, word, colour
     "null_key": ("∅", "empty field", "none"),
 }
 _ROLES = {  # what a candidate is; whatever else there is stands in its way
-    "linked": "good", "chosen": "good", "tied": "doubt", "proposed": "doubt", "less preferred": "none",
-    "other key": "none",
+    "linked": "good", "chosen": "good", "chosen by a person": "good", "tied": "doubt", "proposed": "doubt",
+    "less preferred": "none", "other key": "none",
 }  # fmt: skip
-_MARKS: dict[Mark, tuple[str, str]] = {
-    "same": ("✓ same", "good"),
-    "differs": ("≠ differs", "bad"),
-    "record empty": ("∅ record has none", "none"),
-    "empty": ("∅ has none", "none"),
-    "": ("", ""),
-}
+_MARKS: dict[Kind, tuple[str, str]] = {"same": ("✓", "good"), "differs": ("≠", "bad"), "empty": ("∅", "none")}
 _COLOURS = {"linked": "good", "matched": "good", "same": "good", "changed": "good", "proposed": "doubt",
             "ambiguous": "doubt", "unmatched": "bad", "orphan": "bad", "missing": "bad", "invalid": "bad"}  # fmt: skip
+_HEADINGS = {
+    "outcome": "Outcome",
+    "reason": "Reason",
+    "pass": "Pass",
+    "age": "Age of the break",
+    "month": "Month",
+    "assignee": "Assigned to",
+}
+_NOTHING = {"reason": "no reason", "pass": "no pass", "age": "no break", "month": "no date", "assignee": "nobody"}
+_GREY = "#7f8a96"  # read on a light and on a dark page
+SHOWN_VALUE = 300  # characters of a bound value
+
+
+# What only these views need of style; the rest is every app's.
+_STYLE = """<style>
+.rx .stats { display: flex; flex-wrap: wrap; gap: 0.75rem; }
+.rx .stats > div { flex: 1 1 10.5rem; border: 1px solid rgb(128 128 128 / 0.3); border-radius: 0.5rem; padding: 0.6rem 0.9rem; display: flex; flex-direction: column; }
+.rx .stats span { font-weight: 600; } .rx .stats small { opacity: 0.7; overflow-wrap: anywhere; }
+.rx .stats b { font-size: 1.45rem; font-weight: 600; line-height: 1.7; white-space: nowrap; }
+.rx .bars th, .rx .bars td { vertical-align: middle; } .rx .bars .wide { width: 45%; min-width: 5rem; }
+.rx .bars tbody th { white-space: normal; }
+.rx tr.total th, .rx tr.total td { font-weight: 600; border-top: 2px solid rgb(128 128 128 / 0.4); border-bottom: 0; }
+.rx .statement { margin-bottom: 1rem; overflow-x: auto; } .rx table.bound { width: auto; margin-top: 0.4rem; font-size: 0.8rem; }
+.rx .beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; }
+.rx p { margin: 0.3rem 0; }
+@media (max-width: 640px) {
+  .rx th, .rx td { padding: 0.3rem 0.4rem; }
+  .rx .bars .wide { width: 22%; min-width: 3rem; }
+  .rx li { grid-template-columns: 1.2rem 1fr; padding: 0.5rem 0.3rem; } .rx li > :nth-child(n + 3), .rx li .sentence { grid-column: 2; }
+  .rx tbody th { white-space: normal; }
+}
+</style>"""
+
+
+def framed(inner: str) -> str:
+    """HTML with the style of the apps, and of these views, around it."""
+    return _STYLE + page.framed(inner)
+
+
+# -- numbers ---------------------------------------------------------------------------------------------
+
+
+def top_html(view: View) -> str:
+    """Population, coverage with its precision, and what is left to explain."""
+    expected = view.bound.spec.expect.coverage
+    share = f"expected {percent(float(expected))}" if expected is not None else "of the population is reconciled"
+    told = f"recon backtest {view.run.reconciliation}"
+    precision = (
+        f"<b>{percent(view.precision)}</b><small>of what was checked is right</small>"
+        if view.precision is not None
+        else f"<b>not measured</b><small>{prose(f'run `{told}`')}</small>"
+    )
+    stats = (
+        ("Population", f"<b>{count(view.run.population)}</b><small>{_side_words(view)} records</small>"),
+        ("Coverage", f"<b>{percent(view.run.coverage)}</b><small>{escape(share)}</small>"),
+        ("Precision", precision),
+        ("Left to explain", f"<b>{count(view.left)}</b><small>records, neither linked nor matched</small>"),
+        ("Run", f"<b>{escape(moment(view.run.started_at))}</b><small>by {escape(view.run.actor)}</small>"),
+    )
+    return framed(
+        f'<div class="stats">{"".join(f"<div><span>{name}</span>{value}</div>" for name, value in stats)}</div>'
+    )
+
+
+def _side_words(view: View) -> str:
+    side = view.bound.population
+    return f"{escape(view.bound.relation[side].label)}, {'target' if side == 't' else 'source'}"
+
+
+def waterfall_html(view: View) -> str:
+    """How the run's decisions add up to the population: each bar starts where the last one ended."""
+    whole = view.run.population or 1
+    position = 0
+    lines: list[str] = []
+    for step in steps(view.run):
+        total = step.kind == "population"
+        start = 0 if total else position
+        position = step.records if total else position + step.records
+        sign = "+" if step.records and not total and step.kind != "linked" else ""
+        bar = _bar(step.records, whole, "none" if total else _COLOURS.get(step.kind, "none"), start)
+        kind = ' class="total"' if total else ""
+        lines.append(
+            f'<tr{kind}><th scope="row">{escape(words(step.label))}</th>'
+            f'<td class="number">{sign}{count(step.records)}</td>{bar}</tr>'
+        )
+    head = '<th scope="col">pass</th><th scope="col" class="number">records</th><th class="wide"></th>'
+    return framed(f"<table class='bars'><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+
+
+def numbers_html(view: View) -> str:
+    """The waterfall and the counts, beside one another where there is room."""
+    return framed(f'<div class="beside"><div>{waterfall_html(view)}</div><div>{counts_html(view)}</div></div>')
 
 
 def counts_html(view: View) -> str:
     """Outcomes and their reasons as bars; a bar's length is its share of the population."""
     lines: list[str] = []
-    for outcome, number in view.run.outcomes.items():
+    others = {name: number for name, number in view.run.other_side.items() if number}
+    for outcome, number in {**view.run.outcomes, **others}.items():
         colour = _COLOURS.get(outcome, "none")
         label = escape(outcome_words(outcome))
-        reasons = [item for item in view.counts if item.outcome == outcome and item.reason]
+        if outcome in others:
+            label += ' <span class="quiet">· other side</span>'
+        reasons = view.cube.by_reason(outcome)
         if len(reasons) == 1:  # the reason of them all needs no line of its own
-            label += f' <span class="quiet">· {escape(reason_words(reasons.pop().reason))}</span>'
-        lines.append(_bar("", label, number, view.run.population, colour))
+            label += f' <span class="quiet">· {escape(reason_words(next(iter(reasons))))}</span>'
+            reasons = {}
+        whole = 0 if outcome in others else view.run.population
+        lines.append(_counted("", label, number, whole, colour))
         lines += [
-            _bar("reason", escape(reason_words(item.reason)), item.records, view.run.population, colour)
-            for item in reasons
+            _counted("reason", escape(reason_words(reason)), part, whole, colour) for reason, part in reasons.items()
         ]
-    head = '<th>outcome and reason</th><th class="number">records</th><th class="number">share</th><th></th>'
-    return framed(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
+    head = (
+        '<th scope="col">outcome and reason</th><th scope="col" class="number">records</th>'
+        '<th scope="col" class="number">share</th><th class="wide"></th>'
+    )
+    return framed(f"<table class='bars'><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
 
 
-def _bar(kind: str, label: str, number: int, whole: int, colour: str) -> str:
-    width = 100 * number / whole if whole else 0
+def _counted(kind: str, label: str, number: int, whole: int, colour: str) -> str:
     return (
         f'<tr class="{kind}"><th scope="row">{label}</th><td class="number">{count(number)}</td>'
-        f'<td class="number">{percent(number / whole if whole else None)}</td>'
-        f'<td style="width: 45%"><div class="bar {colour}" style="width: {width:.2f}%"></div></td></tr>'
+        f'<td class="number">{percent(number / whole if whole else None)}</td>{_bar(number, whole, colour)}</tr>'
     )
+
+
+def _bar(number: int, whole: int, colour: str, start: int = 0) -> str:
+    width, left = (100 * part / whole if whole else 0 for part in (number, start))
+    shape = f'<div class="bar {colour}" style="width: {width:.2f}%; margin-left: {min(left, 99.5):.2f}%"></div>'
+    return f'<td class="wide">{shape if number and whole else ""}</td>'
+
+
+# -- choosing --------------------------------------------------------------------------------------------
+
+
+def heading(facet: str) -> str:
+    """What stands above a facet."""
+    return _HEADINGS[facet]
+
+
+def choice_label(facet: str, value: str, number: int) -> str:
+    """A value of a facet with its count, for a label, which reads markdown: nothing in it is markup."""
+    if value == NONE:
+        said = _NOTHING.get(facet, "none")
+    elif facet == "outcome":
+        said = outcome_words(value)
+    else:
+        said = reason_words(value) if facet == "reason" else value
+    text = f"{plain(said)} <small>{count(number)}</small>"
+    return text if number else f'<span style="opacity: 0.55">{text}</span>'
+
+
+def plain(text: str) -> str:
+    """Text in which neither markdown nor HTML finds markup.
+
+    >>> plain("a *b* <c>")
+    'a &#42;b&#42; &#60;c&#62;'
+    """
+    return "".join(letter if letter.isalnum() or letter == " " else f"&#{ord(letter)};" for letter in text)
+
+
+def page_html(found: Page) -> str:
+    """Which of the records this page shows."""
+    last = found.first + len(found.rows) - 1
+    where = f"{count(found.first)} to {count(last)} of " if found.pages > 1 else ""
+    return framed(f"<p>{where}<strong>{records(found.total)}</strong></p>")
+
+
+def file_note_html(found: Page) -> str:
+    """What a downloaded file holds."""
+    held = f"The files hold the first {count(FILE_ROWS)} of them." if found.total > FILE_ROWS else ""
+    return framed(f'<p class="quiet">{held}</p>') if held else ""
+
+
+# -- one record ------------------------------------------------------------------------------------------
 
 
 def title_html(found: Why) -> str:
@@ -94,31 +249,89 @@ def _step(number: int, step: Step, found: Why) -> str:
 
 def candidates_html(view: View, found: Why) -> str:
     """The record and its candidates side by side, field by field; what differs is marked in words too."""
-    target, source = view.bound.target.label, view.bound.source.label
-    head = f'<th></th><th scope="col">{escape(target)}<br>{escape(found.key)}</th>'
+    mine, other = view.bound.relation[found.side].label, view.bound.relation["s" if found.side == "t" else "t"].label
+    head = f'<th></th><th scope="col">{escape(mine)}<br>{escape(found.key)}</th>'
     for key, role in zip(found.candidates, found.roles, strict=True):
         colour = _ROLES.get(role, "bad")
-        head += (
-            f'<th scope="col">{escape(source)}<br>{escape(shown(key))} '
-            f'<span class="chip {colour}">{escape(role)}</span></th>'
-        )
-    body = "".join(_field(item) for item in found.fields)
+        head += f'<th scope="col">{escape(other)}<br>{escape(shown(key))} <span class="chip {colour}">{escape(role)}</span></th>'
+    body = "".join(_line(item) for item in found.lines)
     alone = "" if found.candidates else '<p class="quiet">No pass found a candidate.</p>'
     return framed(
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{alone}'
     )
 
 
-def _field(item: Field) -> str:
+def _line(item: Line) -> str:
     varies = ' <span class="chip doubt">≠ candidates differ</span>' if item.varies else ""
     cells = f'<td class="value">{escape(shown(item.record))}</td>'
     for value, mark in zip(item.values, item.marks, strict=True):
-        word, colour = _MARKS[mark]
-        chip = f' <span class="chip {colour}">{word}</span>' if word else ""
+        icon, colour = _MARKS[mark.kind] if mark else ("", "")
+        chip = f' <span class="chip {colour}">{icon} {escape(mark.words)}</span>' if mark else ""
         cells += f'<td class="value">{escape(shown(value))}{chip}</td>'
     return f'<tr><th scope="row">{escape(item.label)}{varies}</th>{cells}</tr>'
 
 
-def sql_html(view: View) -> str:
+def done_html(done: str) -> str:
+    """What was done about a record."""
+    return escape(done)
+
+
+def break_html(found: dict[str, Any]) -> str:
+    """Since when a record is a break, and with whom it is."""
+    days = "today" if not found["days"] else f"for {found['days']} day{'' if found['days'] == 1 else 's'}"
+    whose = f"with <strong>{escape(found['assignee'])}</strong>" if found["assignee"] else "with nobody"
+    since = escape(moment(found["opened_at"]))
+    return framed(f"<p>An open break {days} (since {since}), {whose}.</p>")
+
+
+def waiting_html(view: View, number: int) -> str:
+    """How many decisions the next run will take account of, and which run this is."""
+    run = f"of {escape(moment(view.run.started_at))}"
+    if not number:
+        return framed(f"<p class='quiet'>What is shown is the run {run}.</p>")
+    said = "1 decision of a person was" if number == 1 else f"{count(number)} decisions of people were"
+    return framed(
+        f"<p><strong>{said} made or undone since the run {run}.</strong> Match again to take account of it.</p>"
+    )
+
+
+# -- the SQL behind it -----------------------------------------------------------------------------------
+
+
+def matching_html(view: View) -> str:
     """The matching of this reconciliation as the statements that a run executes."""
     return framed(f"<pre>{escape(deciding.sql(view.bound))}</pre>")
+
+
+def statements_html(said: Sequence[Statement]) -> str:
+    """Statements as they were sent, each with the values that were bound to it."""
+    return framed("".join(_statement(item) for item in said) or "<p>No statement was needed.</p>")
+
+
+def _statement(item: Statement) -> str:
+    values = "".join(
+        f"<tr><th scope='row'>${place}</th><td class='value'>{escape(_value(value))}</td></tr>"
+        for place, value in enumerate(item.values, start=1)
+    )
+    bound = f"<table class='bound'><tbody>{values}</tbody></table>" if values else ""
+    return f"<div class='statement'><pre>{escape(item.sql.strip())}</pre>{bound}</div>"
+
+
+def _value(value: object) -> str:
+    text = ", ".join(str(item) for item in value) if isinstance(value, (list, tuple)) else shown(value)
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"
+
+
+# -- figures ---------------------------------------------------------------------------------------------
+
+
+def curve_figure(found: WhatIf) -> go.Figure:
+    """What each tolerance gives, for a light and for a dark page: the figure takes the page's own ground."""
+    import pandas as pd
+
+    from recon.reports import figures
+
+    clear, faint = "rgba(0, 0, 0, 0)", "rgba(128, 128, 128, 0.3)"
+    figure = figures.tolerances(pd.DataFrame(found.records()))
+    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font={"color": _GREY})
+    return figure.update_xaxes(gridcolor=faint).update_yaxes(gridcolor=faint)

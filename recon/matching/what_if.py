@@ -128,9 +128,7 @@ def windows_of(spec: Reconciliation) -> list[tuple[int, int]]:
     return [(place, number) for place, rule in enumerate(spec.passes) for number, _ in enumerate(rule.windows)]
 
 
-def _point(
-    session: Session, present: Bound, place: int, number: int, factor: Decimal, before: list[Point]
-) -> Point:
+def _point(session: Session, present: Bound, place: int, number: int, factor: Decimal, before: list[Point]) -> Point:
     """Decide with one tolerance. What that makes is undone, so that the next one finds the same state."""
     window = present.passes[place].windows[number]
     text = text_of(window, factor)

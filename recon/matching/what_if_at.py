@@ -112,7 +112,7 @@ def what_if_at(
             other = judged(bind(session, with_tolerances(bound, factors)))
             decide(session, other, temporary(OTHER), explained=False)
             matched, proposed, ambiguous, more, fewer, moved = compared(session, other)
-            keys = tuple(_examples(session, other, which) for which in (gained(), lost()))
+            more_keys, fewer_keys = (_examples(session, other, which) for which in (gained(), lost()))
         except Refused as refusal:
             opened.rollback()
             nothing = Counts(0, 0, 0)
@@ -126,7 +126,7 @@ def what_if_at(
     return WhatIfAt(
         Counts(*(scaled(n) for n in (present.matched, present.proposed, present.ambiguous))),
         Counts(scaled(matched), scaled(proposed), scaled(ambiguous)),
-        scaled(more), scaled(fewer), scaled(moved), *keys, looked_at, whole, statements=said,
+        scaled(more), scaled(fewer), scaled(moved), more_keys, fewer_keys, looked_at, whole, statements=said,
     )  # fmt: skip
 
 
@@ -213,7 +213,9 @@ def _sampled(session: Session, bound: Bound, whole: int, sample: int) -> tuple[i
     made: dict[Side, Relation] = {}
     for side, hashed in hashes.items():
         relation = bound.relation[side]
-        one_of = exp.EQ(this=exp.Mod(this=exp.paren(hashed), expression=buckets.copy()), expression=exp.Literal.number(0))
+        one_of = exp.EQ(
+            this=exp.Mod(this=exp.paren(hashed), expression=buckets.copy()), expression=exp.Literal.number(0)
+        )
         wanted = [column(side, name) for name in relation.columns]
         query = exp.Select(expressions=wanted).from_(relation.aliased(side)).where(*bound.where(side), one_of)
         session.execute(creating(temporary(_SAMPLED[side]), query))

@@ -35,6 +35,7 @@ from recon.reports.inputs import Inputs
 from recon.reports.queue import Waiting
 from recon.reports.since import Marks, Since
 from recon.reports.trend import Past
+from recon.reports.waterfall import Step, linked_before, steps
 from recon.workspace import Workspace
 
 NOTEBOOK = "reconciliation_report.ipynb"
@@ -66,26 +67,6 @@ class Moment:
 
     says: str
     coverage: Coverage
-
-
-@dataclass(frozen=True)
-class Step:
-    """One bar of the waterfall: what adds up to the population, and the population itself."""
-
-    label: str
-    kind: Literal[
-        "linked",
-        "matched",
-        "proposed",
-        "ambiguous",
-        "unmatched",
-        "orphan",
-        "missing",
-        "excluded",
-        "invalid",
-        "population",
-    ]
-    records: int
 
 
 @dataclass(frozen=True)
@@ -167,10 +148,7 @@ class ReportData:
     @property
     def linked_before(self) -> int:
         """Records that held a link when the run looked; of a comparison they are among the same and changed ones."""
-        counts = self.run.outcomes
-        agreeing = counts.get("same", 0) + counts.get("changed", 0)
-        found = sum(item.matched for item in self.run.passes)
-        return counts.get("linked", 0) + max(agreeing - found, 0)
+        return linked_before(self.run)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -178,22 +156,7 @@ class ReportData:
 
         A waiting kind is left out where a run has none of it; a pass is always there.
         """
-        counts = self.run.outcomes
-        rest: tuple[tuple[str, Any], ...] = (
-            ("proposed, a person decides", "proposed"),
-            ("ambiguous, a person decides", "ambiguous"),
-            ("unmatched", "unmatched"),
-            ("orphan, target only", "orphan"),
-            ("missing, source only", "missing"),
-            ("invalid", "invalid"),
-            ("excluded", "excluded"),
-        )
-        return (
-            Step("linked before", "linked", self.linked_before),
-            *(Step(rule.name, "matched", rule.matched) for rule in self.run.passes),
-            *(Step(label, kind, counts[kind]) for label, kind in rest if counts.get(kind)),
-            Step("population", "population", self.run.population),
-        )
+        return steps(self.run)
 
 
 def gather(

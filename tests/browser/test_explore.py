@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 
+import openpyxl
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -27,19 +31,65 @@ def _choose(visit: Visit, key: int) -> None:
     expect(visit.page.get_by_role("heading", name=f"Why {key}?")).to_be_visible()
 
 
-def test_an_analyst_sees_the_numbers_and_why_a_tie_is_a_tie(
+def _shot(visit: Visit, name: str) -> None:
+    """Keep a picture of all there is: the page scrolls inside the window, so the window is made as high as it."""
+    size = visit.page.viewport_size
+    assert size
+    high = visit.page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(item => item.scrollHeight))")
+    visit.page.set_viewport_size({"width": size["width"], "height": min(high, 6000)})
+    visit.shot(name)
+    visit.page.set_viewport_size(size)
+
+
+def _tick(visit: Visit, label: str) -> None:
+    visit.page.get_by_text(re.compile(rf"^{re.escape(label)} [0-9,]+$")).click()
+
+
+def _sees_choice(visit: Visit, label: str) -> None:
+    expect(visit.page.get_by_text(re.compile(rf"^{re.escape(label)}$")).first).to_be_visible()
+
+
+def _downloaded(visit: Visit, label: str) -> bytes:
+    with visit.page.expect_download() as waiting:
+        visit.page.get_by_text(label, exact=True).click()
+    return Path(waiting.value.path()).read_bytes()
+
+
+def test_an_analyst_finds_out_why_and_settles_it(
     database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
 ) -> None:
     load_rent_sample(database)
     run = runs.match(database, workspace.spec(IMPORTS), "ann")
     decisions = f"recon.decisions_{run.run}"
     tied = rows(database, f"SELECT target_key FROM {decisions} WHERE outcome = 'ambiguous' ORDER BY 1 LIMIT 1")[0][0]
-    with app(NOTEBOOK, database, workspace, browser, tmp_path / "app.log", RECON_RECONCILIATION=IMPORTS) as visit:
-        visit.sees("1,028")
-        visit.sees("96.9 %")
-        visit.sees("32 records")  # 12 proposed, 12 ambiguous and 8 unmatched come first
-        _choose(visit, tied)
+    with app(
+        NOTEBOOK, database, workspace, browser, tmp_path / "app.log", width=1400, RECON_RECONCILIATION=IMPORTS,
+        RECON_USER="ann",
+    ) as visit:  # fmt: skip
         page = visit.page
+        # The numbers, and what is left to explain.
+        for text in ("1,028", "96.9 %", "not measured", "32 records"):
+            visit.sees(text)
+        expect(page.get_by_text("you are ann")).to_be_visible()
+        _shot(visit, "explore")
+        # A filter changes the counts of the other facets, and stands in the address.
+        _sees_choice(visit, "✗ unmatched 8")
+        _sees_choice(visit, "payprop_invoice_id 8")
+        _tick(visit, "tie: equally good candidates")
+        visit.sees("12 records")
+        _sees_choice(visit, "✗ unmatched 0")
+        assert "reason=tie" in page.url
+        page.reload()
+        visit.sees("12 records")
+        _sees_choice(visit, "✗ unmatched 0")
+        assert [line[0] for line in csv.reader(io.StringIO(_downloaded(visit, "Download as CSV").decode()))][1] == str(
+            tied
+        )
+        workbook = openpyxl.load_workbook(io.BytesIO(_downloaded(visit, "Download as Excel")))
+        sheet = list(workbook.worksheets[0].values)
+        assert (len(sheet), sheet[1][0]) == (13, tied)
+        # Why this one?
+        _choose(visit, tied)
         expect(page.get_by_text("2 candidates with property_id 10 are equally good.")).to_be_visible()
         expect(page.get_by_text("← decided here")).to_have_count(1)
         expect(page.get_by_text("– not reached")).to_have_count(1)
@@ -47,7 +97,29 @@ def test_an_analyst_sees_the_numbers_and_why_a_tie_is_a_tie(
         expect(page.locator("tr", has=page.get_by_role("rowheader", name="lease_reference"))).to_contain_text(
             "≠ candidates differ"
         )
+        page.get_by_role("button", name="SQL", exact=True).nth(1).click()
+        expect(page.locator("pre", has_text="LIMIT 25")).to_be_visible()
+        # No decision without a reason; then one with it, an assignment, and the next run.
+        page.get_by_role("button", name="Decide").click()
+        expect(page.get_by_text("A decision needs a reason").first).to_be_visible()
+        page.get_by_label("because (required):").fill("the lease of June")
+        page.get_by_label("because (required):").press("Enter")
+        page.get_by_role("button", name="Decide").click()
+        expect(
+            page.get_by_text(f"Target {tied} is linked to source 17. The next run takes account of it.")
+        ).to_be_visible()
+        page.get_by_label("Assign the break to:").fill("ben")
+        page.get_by_label("Assign the break to:").press("Enter")
+        page.get_by_role("button", name="Assign").click()
+        visit.sees(f"{tied} is with ben.")
+        expect(page.get_by_text("1 decision of a person was made or undone")).to_be_visible()
+        _shot(visit, "explore-record")
+        page.get_by_role("button", name="Match again").click()
+        visit.sees("11 records")
         visit.was_harmless()
+    assert rows(database, "SELECT kind, author, reason FROM recon.overrides") == [("link", "ann", "the lease of June")]
+    assert rows(database, "SELECT DISTINCT assignee FROM recon.breaks WHERE assignee IS NOT NULL") == [("ben",)]
+    assert runs.load(database, IMPORTS).outcomes["ambiguous"] == 11
 
 
 def test_values_from_the_data_are_text_and_nothing_else(
