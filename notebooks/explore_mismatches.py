@@ -1,3 +1,7 @@
+# /// script
+# [tool.marimo.display]
+# theme = "system"
+# ///
 """Explore the latest run of a reconciliation: what is not linked, why, what wider windows would give, and settle it.
 
 Open it with `recon notebook explore`, or with `marimo run` and these in the environment: RECON_WORKSPACE (a folder;
@@ -217,7 +221,7 @@ def _(boxes, everything, explore_view, mo, what_is_left):
                 mo.vstack(list(_values.values()), gap=0.15).style(max_height="13rem", overflow_y="auto"),
             ],
             gap=0.25,
-        )
+        ).style(min_width="10rem")
         for _facet, _values in boxes.items()
     ]
     mo.vstack(
@@ -514,7 +518,7 @@ def _(explore_what_if, mo, view):
         }
     )
     exactly = mo.ui.run_button(label="Count exactly")
-    whole_curve = mo.ui.run_button(label="Draw the whole curve")
+    whole_curve = mo.ui.run_button(label="Try every tolerance")
     return exactly, whole_curve, widths
 
 
@@ -554,12 +558,12 @@ def _(whole_curve):
 
 
 @app.cell
-def _(database, explore_view, explore_what_if, mo, page, stop_at, view, whole_curve):
+def _(database, explore_what_if, mo, page, stop_at, view, whole_curve):
     mo.stop(not whole_curve.value)
     with mo.status.spinner(title="Deciding every record at each tolerance …", remove_on_exit=True):
         _curve, _problem = page.attempt(explore_what_if.curve, database, view)
     stop_at(_problem)
-    explore_view.curve_figure(_curve)
+    mo.Html(explore_what_if.curve_html(_curve))
     return
 
 

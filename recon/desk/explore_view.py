@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recon.database.watched import Statement
 from recon.desk import page
@@ -13,13 +13,9 @@ from recon.desk.explore_records import FILE_ROWS, Page
 from recon.desk.explore_why import Kind, Line, Step, Why
 from recon.desk.page import prose
 from recon.matching import decide as deciding
-from recon.matching.what_if import WhatIf
 from recon.reports.tables import count, escape, moment, percent, records, shown, words
 from recon.reports.waterfall import steps
 from recon.reports.words import outcome_words, reason_words
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 _RESULTS = {  # icon, word, colour
     "best": ("✓", "match", "good"),
@@ -48,7 +44,6 @@ _HEADINGS = {
     "assignee": "Assigned to",
 }
 _NOTHING = {"reason": "no reason", "pass": "no pass", "age": "no break", "month": "no date", "assignee": "nobody"}
-_GREY = "#7f8a96"  # read on a light and on a dark page
 SHOWN_VALUE = 300  # characters of a bound value
 
 
@@ -61,9 +56,9 @@ _STYLE = """<style>
 .rx .bars th, .rx .bars td { vertical-align: middle; } .rx .bars .wide { width: 45%; min-width: 5rem; }
 .rx .bars tbody th { white-space: normal; }
 .rx tr.total th, .rx tr.total td { font-weight: 600; border-top: 2px solid rgb(128 128 128 / 0.4); border-bottom: 0; }
-.rx .statement { margin-bottom: 1rem; overflow-x: auto; } .rx table.bound { width: auto; margin-top: 0.4rem; font-size: 0.8rem; }
+.rx .statement { margin-bottom: 1rem; } .rx .statement pre { max-height: 24rem; overflow: auto; } .rx table.bound { width: auto; margin-top: 0.4rem; font-size: 0.8rem; }
 .rx .beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 30rem), 1fr)); gap: 1.5rem; }
-.rx p { margin: 0.3rem 0; }
+.rx p { margin: 0.3rem 0; } .rx .scroll td.value { min-width: 8rem; }
 @media (max-width: 640px) {
   .rx th, .rx td { padding: 0.3rem 0.4rem; }
   .rx .bars .wide { width: 22%; min-width: 3rem; }
@@ -75,7 +70,7 @@ _STYLE = """<style>
 
 def framed(inner: str) -> str:
     """HTML with the style of the apps, and of these views, around it."""
-    return _STYLE + page.framed(inner)
+    return page.framed(_STYLE + inner)
 
 
 # -- numbers ---------------------------------------------------------------------------------------------
@@ -118,11 +113,11 @@ def waterfall_html(view: View) -> str:
         start = 0 if total else position
         position = step.records if total else position + step.records
         sign = "+" if step.records and not total and step.kind != "linked" else ""
-        bar = _bar(step.records, whole, "none" if total else _COLOURS.get(step.kind, "none"), start)
+        drawn = bar(step.records, whole, "none" if total else _COLOURS.get(step.kind, "none"), start)
         kind = ' class="total"' if total else ""
         lines.append(
             f'<tr{kind}><th scope="row">{escape(words(step.label))}</th>'
-            f'<td class="number">{sign}{count(step.records)}</td>{bar}</tr>'
+            f'<td class="number">{sign}{count(step.records)}</td>{drawn}</tr>'
         )
     head = '<th scope="col">pass</th><th scope="col" class="number">records</th><th class="wide"></th>'
     return framed(f"<table class='bars'><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
@@ -161,11 +156,12 @@ def counts_html(view: View) -> str:
 def _counted(kind: str, label: str, number: int, whole: int, colour: str) -> str:
     return (
         f'<tr class="{kind}"><th scope="row">{label}</th><td class="number">{count(number)}</td>'
-        f'<td class="number">{percent(number / whole if whole else None)}</td>{_bar(number, whole, colour)}</tr>'
+        f'<td class="number">{percent(number / whole if whole else None)}</td>{bar(number, whole, colour)}</tr>'
     )
 
 
-def _bar(number: int, whole: int, colour: str, start: int = 0) -> str:
+def bar(number: int, whole: int, colour: str, start: int = 0) -> str:
+    """A cell with a bar as long as this share of the whole, after so much of it."""
     width, left = (100 * part / whole if whole else 0 for part in (number, start))
     shape = f'<div class="bar {colour}" style="width: {width:.2f}%; margin-left: {min(left, 99.5):.2f}%"></div>'
     return f'<td class="wide">{shape if number and whole else ""}</td>'
@@ -320,18 +316,3 @@ def _statement(item: Statement) -> str:
 def _value(value: object) -> str:
     text = ", ".join(str(item) for item in value) if isinstance(value, (list, tuple)) else shown(value)
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"
-
-
-# -- figures ---------------------------------------------------------------------------------------------
-
-
-def curve_figure(found: WhatIf) -> go.Figure:
-    """What each tolerance gives, for a light and for a dark page: the figure takes the page's own ground."""
-    import pandas as pd
-
-    from recon.reports import figures
-
-    clear, faint = "rgba(0, 0, 0, 0)", "rgba(128, 128, 128, 0.3)"
-    figure = figures.tolerances(pd.DataFrame(found.records()))
-    figure.update_layout(paper_bgcolor=clear, plot_bgcolor=clear, font={"color": _GREY})
-    return figure.update_xaxes(gridcolor=faint).update_yaxes(gridcolor=faint)

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from recon.database.connect import Database
 from recon.desk.explore import View
-from recon.desk.explore_view import framed, plain
+from recon.desk.explore_view import bar, framed, plain
 from recon.matching import what_if_at as asking
-from recon.matching.what_if import FACTORS, WhatIf, what_if
+from recon.matching.what_if import FACTORS, Curve, WhatIf, what_if
 from recon.matching.what_if_at import Slider, WhatIfAt
 from recon.reports.tables import change, count, escape, records
 
@@ -99,4 +99,36 @@ def result_html(view: View, found: WhatIfAt) -> str:
     return framed(
         f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
         f"<p>{' · '.join(told)}</p>{listed}<p class='quiet'>{of} Nothing was kept.</p>"
+    )
+
+
+def curve_html(found: WhatIf) -> str:
+    """Every window at every stop, one at a time: how many records match, as bars. No figure: that would be fetched."""
+    return framed("".join(_curve(item) for item in found.curves))
+
+
+def _curve(item: Curve) -> str:
+    most = max((point.matched for point in item.points), default=0)
+    lines = ""
+    for point in item.points:
+        present = point.factor == 1
+        said = " <span class='quiet'>(as now)</span>" if present else ""
+        numbers = (
+            f"<td class='number'>{count(point.matched)}</td><td class='number'>{change(point.gained - point.lost)}</td>"
+        )
+        drawn = bar(point.matched, most, "good" if present else "none")
+        if point.refused:
+            numbers, drawn = f"<td colspan='3'>{escape(point.refused)}</td>", ""
+        lines += (
+            f"<tr><th scope='row'>{escape(point.tolerance)}{said}</th>"
+            f"<td class='number'>{point.factor:g} ×</td>{numbers}{drawn}</tr>"
+        )
+    head = (
+        "<th scope='col'>tolerance</th><th scope='col' class='number'>times</th>"
+        "<th scope='col' class='number'>matched</th><th scope='col' class='number'>change</th><th class='wide'></th>"
+    )
+    name = f"{escape(item.rule)}: {escape(item.window)}"
+    return (
+        f"<p><strong>{name}</strong>, the other windows as now</p>"
+        f"<table class='bars'><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def test_an_analyst_finds_out_why_and_settles_it(
             "≠ candidates differ"
         )
         page.get_by_role("button", name="SQL", exact=True).nth(1).click()
-        expect(page.locator("pre", has_text="LIMIT 25")).to_be_visible()
+        expect(page.locator("pre:visible", has_text="LIMIT 25").first).to_be_visible()
         # No decision without a reason; then one with it, an assignment, and the next run.
         page.get_by_role("button", name="Decide").click()
         expect(page.get_by_text("A decision needs a reason").first).to_be_visible()
@@ -122,6 +123,58 @@ def test_an_analyst_finds_out_why_and_settles_it(
     assert runs.load(database, IMPORTS).outcomes["ambiguous"] == 11
 
 
+JOBS = {
+    "name": "jobs",
+    "target": {"table": "stays", "key": "id", "date": "at"},
+    "source": {"table": "jobs", "key": "id"},
+    "link": {"column": "job_id"},
+    "cardinality": "one_to_one",
+    "passes": [
+        {
+            "name": "near",
+            "on": {"place": "place"},
+            "within": {"target": "at", "source": "at", "tolerance": "1 hour"},
+            "prefer": ["nearest"],
+        }
+    ],
+}
+
+
+def test_a_wider_window_is_tried_and_nothing_is_kept(
+    database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
+) -> None:
+    execute(
+        database,
+        "CREATE TABLE stays (id int PRIMARY KEY, place int, at timestamptz, job_id int)",
+        "CREATE TABLE jobs (id int PRIMARY KEY, place int, at timestamptz)",
+        "INSERT INTO stays SELECT n, n, timestamptz '2025-03-30 00:00Z' FROM generate_series(1, 6) AS n",
+        "INSERT INTO jobs SELECT 10 + id, place, at + id * interval '20 minutes' FROM stays",
+    )
+    (workspace.root / "reconciliations" / "jobs.yaml").write_text(json.dumps(JOBS), encoding="utf-8")
+    runs.match(database, workspace.spec("jobs"), "ann")
+    with app(
+        NOTEBOOK, database, workspace, browser, tmp_path / "app.log", query="?name=jobs&key=4", dark=True, width=400
+    ) as visit:
+        page = visit.page
+        expect(page.get_by_role("heading", name="Why 4?")).to_be_visible()  # the only record of this key is chosen
+        expect(page.locator("tr", has_text="at and at, within 1 hour")).to_contain_text("≠ misses by 20 minutes")
+        visit.sees("Move a slider to try it.")
+        slider = page.get_by_role("slider")
+        slider.focus()
+        slider.press("ArrowRight")
+        expect(page.get_by_text("1 hour 30 minutes")).to_be_visible()
+        matched = page.get_by_role("row").filter(has_text="✓ matched").filter(has_text="+1")
+        expect(matched).to_have_text(re.compile("3.*4.*[+]1"))
+        expect(page.get_by_text("Gained, for example: 4")).to_be_visible()
+        visit.sees("All 6 records were decided. Nothing was kept.")
+        page.get_by_role("button", name="Try every tolerance").click()
+        expect(page.get_by_role("row").filter(has_text="10 hours")).to_have_text(re.compile("10 ×.*6.*[+]3"))
+        _shot(visit, "explore-narrow-dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        visit.was_harmless()
+    assert runs.load(database, "jobs").outcomes["matched"] == 3
+
+
 def test_values_from_the_data_are_text_and_nothing_else(
     database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
 ) -> None:
@@ -139,6 +192,7 @@ def test_values_from_the_data_are_text_and_nothing_else(
         session.execute("UPDATE invoices SET lease_reference = $1 WHERE id = $2", PICTURE, other_lease)
     runs.match(database, spec, "ann")
     with app(NOTEBOOK, database, workspace, browser, tmp_path / "app.log", RECON_RECONCILIATION=IMPORTS) as visit:
+        visit.sees("32 records")
         _choose(visit, unknown)
         visit.sees(f"No source record has payprop_invoice_id {HOSTILE}. ← came closest")
         _choose(visit, proposed)
