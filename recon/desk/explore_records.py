@@ -5,7 +5,8 @@ The database filters, sorts and cuts; what `show` names is looked up for the rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
@@ -158,26 +159,24 @@ def chosen_row(view: View, found: Page, selected: Sequence[dict[str, Any]]) -> d
 
 def as_csv(database: Database, view: View, asked: Asked) -> bytes:
     """All records that were asked for, at most FILE_ROWS, as CSV in UTF-8."""
-    with database.session(read_only=True) as session:
-        columns, rows = _streamed(session, view, asked)
+    with database.session(read_only=True) as session, _streamed(session, view, asked) as (columns, rows):
         return sheets.csv_bytes(columns, rows)
 
 
 def as_excel(database: Database, view: View, asked: Asked) -> bytes:
     """All records that were asked for, at most FILE_ROWS, as a workbook."""
-    with database.session(read_only=True) as session:
-        columns, rows = _streamed(session, view, asked)
+    with database.session(read_only=True) as session, _streamed(session, view, asked) as (columns, rows):
         return sheets.excel_bytes("records", columns, rows)
 
 
-def _streamed(session: Session, view: View, asked: Asked) -> tuple[list[str], Iterator[Sequence[Any]]]:
+@contextmanager
+def _streamed(session: Session, view: View, asked: Asked) -> Generator[tuple[list[str], Iterator[Sequence[Any]]]]:
     """The columns and, little by little, the rows."""
     query, values = _query(view, asked, FILE_ROWS, 0)
-    cursor = psycopg.RawServerCursor[tuple[Any, ...]](session.driver, "records")
-    cursor.itersize = FETCH_ROWS
-    cursor.execute(query.sql(DIALECT).encode(), cast("Sequence[Any]", values.bound))
-    names = [item.name for item in cursor.description or []]
-    return names, cursor
+    with psycopg.RawServerCursor[tuple[Any, ...]](session.driver, "records") as cursor:
+        cursor.itersize = FETCH_ROWS
+        cursor.execute(query.sql(DIALECT).encode(), cast("Sequence[Any]", values.bound))
+        yield [item.name for item in cursor.description or []], cursor
 
 
 # -- the statements --------------------------------------------------------------------------------------

@@ -105,10 +105,14 @@ def why(database: Database, view: View, row: dict[str, Any]) -> Why:
         lines = _lines(asking, bound, row, found, chosen)
         said = tuple(asking.said)
     listed = breaks.listed(database, bound.spec.name, only=[key])
+
+    def same(text: str) -> bool:  # breaks keep every part of a composite key as text
+        return text == key or (len(bound.keys(side)) > 1 and keys.in_array(text) == keys.in_array(key))
+
     return Why(
         key, side, row, steps, tuple(chosen), tuple(roles[item] for item in chosen), lines,
         _changed(bound, row, found) if side == view.bound.population else "", found.overrides,
-        next((item for item in listed if item["side"] == keys.WORDS[side] and item["key"] == key), None), said,
+        next((item for item in listed if item["side"] == keys.WORDS[side] and same(item["key"])), None), said,
     )  # fmt: skip
 
 
