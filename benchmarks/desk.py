@@ -1,0 +1,138 @@
+"""The desks with a million payments loaded: how long a person waits for the first view and after each click.
+
+The apps are served as people serve them and opened in Chromium; a time runs from the click until the page shows what
+was asked for and the app is idle again. The rent payments are the sample's tables at full size: six in ten are linked,
+a quarter is matched, and the rest waits for people for every reason there is.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.measure import ROOT, Figure, Setting, at_most
+from recon.backfill import plan as plans
+from recon.database import tables
+from recon.matching import run as runs
+from recon.matching.backtest import backtest
+from recon.workspace import Workspace
+from tests.browser import desk
+
+SUBJECT = "j"
+FIRST_SECONDS, CLICK_SECONDS = 5.0, 1.0  # the project's own aims: a person waits no longer
+PER_LEASE = 10  # payments of one lease
+TIMES = 3  # how often each click is timed; the median counts
+PATIENCE_MILLISECONDS = 120_000
+ANALYST = "bench-analyst"
+
+FILL = (
+    # Leases are of the first properties; from {leases} + 1 on, a property has none. Each 50th lease has a twin on equal terms.
+    "INSERT INTO properties SELECT n, 'Flat ' || n, 'AB1 2CD' FROM generate_series(1, {leases} + 100) AS n",
+    "INSERT INTO customers (id, name) SELECT n, 'Tenant ' || n FROM generate_series(1, {leases} + 100) AS n",
+    """INSERT INTO invoices (id, lease_reference, payprop_id, property_id, customer_id, start_date, end_date, rent_amount)
+       SELECT n, 'LEASE-' || n, 'P' || n, n, n, date '2020-01-01' + n % 1500,
+           CASE WHEN n % 3 > 0 THEN date '2025-01-01' + n % 700 END, 400 + n % 900
+       FROM generate_series(1, {leases}) AS n""",
+    """INSERT INTO invoices (id, lease_reference, payprop_id, property_id, customer_id, start_date, end_date, rent_amount)
+       SELECT {leases} + id, lease_reference || 'B', NULL, property_id, customer_id, start_date, end_date, rent_amount
+       FROM invoices WHERE id % 50 = 0""",
+    """INSERT INTO historical_transactions (id, transaction_date, property_id, customer_id, amount, category,
+           payprop_invoice_id, invoice_id, description)
+       SELECT n, date '2024-01-01' + n % 700,
+           CASE WHEN kind BETWEEN 85 AND 89 THEN {leases} + 1 + n % 100 WHEN kind BETWEEN 90 AND 93 THEN NULL
+               WHEN kind >= 98 THEN lease / 50 * 50 + 50 ELSE lease END,
+           CASE WHEN kind BETWEEN 94 AND 97 THEN {leases} + 1 + n % 100 WHEN kind >= 98 THEN lease / 50 * 50 + 50
+               WHEN kind BETWEEN 90 AND 93 THEN NULL ELSE lease END,
+           (400 + n % 900)::numeric(10, 2), 'rent', CASE WHEN kind < 85 AND n % 3 = 0 THEN 'P' || lease END,
+           CASE WHEN kind < 60 THEN lease END, 'Standing order ' || n
+       FROM (SELECT n, n % 100 AS kind, (n::bigint * 7919 % ({leases} - 50) + 1)::int AS lease
+             FROM generate_series(1, {rows}) AS n) AS payment""",
+)
+
+
+@dataclass(frozen=True)
+class Click:
+    """What a person does on a page, and how one sees that it was done."""
+
+    what: str
+    act: Callable[[Page], object]
+    seen: Callable[[Page], object]
+
+
+def run(setting: Setting) -> list[Figure]:
+    """The first view of both desks, and each click on them."""
+    found = desk.program()
+    if found is None:
+        return [Figure(SUBJECT, "the desks", None, "", note=f"No browser: looked for {', '.join(desk.BROWSERS)}.")]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        workspace = Workspace(Path(folder))
+        plan = load(setting, workspace)
+        browser = playwright.chromium.launch(executable_path=found, args=desk.QUIET)
+        try:
+            return [
+                *_visited(setting, workspace, browser, "explore_mismatches.py", "explore", "", EXPLORE),
+                *_visited(setting, workspace, browser, "preview_backfill.py", "preview", f"?plan={plan}", PREVIEW),
+            ]
+        finally:
+            browser.close()
+
+
+def load(setting: Setting, workspace: Workspace) -> str:
+    """The sample's tables at full size, matched, tested against the links that exist, and planned; the plan's id."""
+    leases = max(setting.rows // PER_LEASE, 100)
+    schema = (ROOT / "sql" / "schema" / "rent_payments.sql").read_text(encoding="utf-8")
+    spec = workspace.spec("rent_payments")
+    tables.ensure(setting.database)
+    with setting.database.session() as session:
+        session.execute("DROP TABLE IF EXISTS historical_transactions, financial_transactions, invoices, customers, properties")
+        session.driver.execute(schema.encode())
+        for statement in FILL:
+            session.execute(statement.format(rows=setting.rows, leases=leases))
+    with setting.database.session() as session:
+        session.execute("ANALYZE")
+    runs.match(setting.database, spec, ANALYST)
+    backtest(setting.database, spec, ANALYST)
+    plan = plans.make(setting.database, workspace, spec, ANALYST)
+    assert plan is not None
+    return plan.plan
+
+
+def _visited(
+    setting: Setting, workspace: Workspace, browser: Browser, notebook: str, name: str, query: str, clicks: tuple[Click, ...]
+) -> list[Figure]:
+    """The warm first view of an app, then each click; every time is the median of a few."""
+    log = workspace.root / f"{name}.log"
+    settings = {"RECON_USER": ANALYST, "RECON_RECONCILIATION": "rent_payments"}
+    with desk.app(notebook, setting.database, workspace, browser, log, query=query, **settings) as visit:
+        expect.set_options(timeout=PATIENCE_MILLISECONDS)
+        visit.page.set_default_timeout(PATIENCE_MILLISECONDS)
+        shown = FIRST[name]
+        shown(visit.page)  # the cold one: the app imports, the browser loads its scripts
+        first = [_seconds(visit.page, Click("", lambda page: page.reload(), shown)) for _ in range(TIMES)]
+        timed = {click.what: [_seconds(visit.page, click) for _ in range(TIMES)] for click in clicks}
+        assert visit.errors == [], visit.errors
+    rows = f"{setting.rows:,} payments"
+    return [
+        _figure(f"{name}, {rows}: first view, warm", first, FIRST_SECONDS),
+        *(_figure(f"{name}, {rows}: {what}", seconds, CLICK_SECONDS) for what, seconds in timed.items()),
+    ]
+
+
+def _figure(what: str, seconds: list[float], most: float) -> Figure:
+    median = statistics.median(seconds)
+    target, met = at_most(most, median)
+    return Figure(SUBJECT, what, median, "s", target, met, note=f"slowest of {len(seconds)}: {max(seconds):.2f} s")
+
+
+def _seconds(page: Page, click: Click) -> float:
+    began = perf_counter()
+    click.act(page)
+    click.seen(page)
+    return perf_counter() - began
