@@ -103,7 +103,7 @@ def result_html(view: View, found: WhatIfAt) -> str:
 
 
 def curve_html(found: WhatIf) -> str:
-    """Every window at every stop, one at a time: how many records match, as bars. No figure: that would be fetched."""
+    """Every window at every stop, one at a time: how many records match, as bars on any page."""
     return framed("".join(_curve(item) for item in found.curves))
 
 

@@ -32,8 +32,8 @@ from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 from recon.tolerances import Tolerance
 
-# Deciding so many records twice, after drawing them from a million, takes about half a second, and tells shares to within
-# one per cent; more are judged by about so many of them.
+# Deciding so many records twice, after drawing them from a million, takes about half a second; more
+# are judged by about so many of them. Of as many independent records a share is off by half a per cent or so.
 SAMPLE = 10_000
 UNEVEN = 4  # a sample this many times too large or too small says little: then all records are decided
 EXAMPLES = 10  # keys of gained and of lost records: enough to look some up
