@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     backfill,
     compare,
+    desk,
     guard,
     match_closest,
     match_exact,
@@ -39,6 +40,7 @@ SUBJECTS: dict[str, Callable[[Setting], list[Figure]]] = {
         guard,
         quality,
         backfill,
+        desk,
     )
 }
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from benchmarks.measure import ROOT, Figure, Setting, at_most
 from recon.backfill import plan as plans
@@ -29,7 +28,8 @@ SUBJECT = "j"
 FIRST_SECONDS, CLICK_SECONDS = 5.0, 1.0  # the project's own aims: a person waits no longer
 PER_LEASE = 10  # payments of one lease
 TIMES = 3  # how often each click is timed; the median counts
-PATIENCE_MILLISECONDS = 120_000
+PATIENCE_SECONDS = 120.0
+LOOK_MILLISECONDS = 20
 ANALYST = "bench-analyst"
 
 FILL = (
@@ -59,11 +59,76 @@ FILL = (
 
 @dataclass(frozen=True)
 class Click:
-    """What a person does on a page, and how one sees that it was done."""
+    """What a person does on a page, and the words on it by whose change one sees that it was done."""
 
     what: str
-    act: Callable[[Page], object]
-    seen: Callable[[Page], object]
+    act: Callable[[Page, int], object]  # on which page, for which time
+    words: Callable[[Page], str]
+
+
+# -- what is clicked -------------------------------------------------------------------------------------
+
+
+def _words(found: Locator) -> str:
+    """What stands there now, without waiting; nothing where it does not stand (yet)."""
+    return next(iter(found.all_inner_texts()), "")
+
+
+def _counted(page: Page) -> str:
+    """How many records the filters let through, and which of them are shown."""
+    return _words(page.locator(".rx p", has=page.locator("strong", has_text="record")))
+
+
+def _first_row(page: Page) -> str:
+    return _words(page.locator("marimo-table tbody tr"))
+
+
+def _explained(page: Page) -> str:
+    return _words(page.locator(".rx h2", has_text="Why "))
+
+
+def _planned_row(page: Page) -> str:
+    return _words(page.locator(".rows tbody tr"))
+
+
+def _tick(page: Page, turn: int) -> None:
+    page.locator("marimo-table tbody tr").nth(turn + 1).get_by_role("checkbox").click()
+
+
+def _ask_key(page: Page, turn: int) -> None:
+    field = page.get_by_label("One record by its key")
+    field.fill(str(85 + 1_000 * (turn + 1)))
+    field.press("Enter")
+
+
+def _page_number(page: Page, turn: int) -> None:
+    field = page.get_by_label("Page, of").first
+    field.fill(str(100 * (turn + 1)))
+    field.press("Enter")
+
+
+def _one_pass(page: Page, turn: int) -> None:
+    if turn == 0:
+        page.get_by_label("Pass").first.click()
+    page.get_by_role("option").nth(1).click()
+
+
+FIRST = {"explore": _first_row, "preview": _planned_row}
+EXPLORE = (
+    Click(
+        "a reason is ticked and unticked", lambda page, _: page.get_by_label("no source has its key").click(), _counted
+    ),
+    Click("the next page of records", lambda page, _: page.get_by_role("button", name="Next →").click(), _first_row),
+    Click("a record is chosen: pass by pass, side by side", _tick, _explained),
+    Click("records are looked for by a key", _ask_key, _first_row),
+)
+PREVIEW = (
+    Click("another page of planned rows", _page_number, _planned_row),
+    Click("only one pass, and all again", _one_pass, _planned_row),
+)
+
+
+# -- how long it takes -----------------------------------------------------------------------------------
 
 
 def run(setting: Setting) -> list[Figure]:
@@ -91,7 +156,9 @@ def load(setting: Setting, workspace: Workspace) -> str:
     spec = workspace.spec("rent_payments")
     tables.ensure(setting.database)
     with setting.database.session() as session:
-        session.execute("DROP TABLE IF EXISTS historical_transactions, financial_transactions, invoices, customers, properties")
+        session.execute(
+            "DROP TABLE IF EXISTS historical_transactions, financial_transactions, invoices, customers, properties"
+        )
         session.driver.execute(schema.encode())
         for statement in FILL:
             session.execute(statement.format(rows=setting.rows, leases=leases))
@@ -105,18 +172,22 @@ def load(setting: Setting, workspace: Workspace) -> str:
 
 
 def _visited(
-    setting: Setting, workspace: Workspace, browser: Browser, notebook: str, name: str, query: str, clicks: tuple[Click, ...]
+    setting: Setting,
+    workspace: Workspace,
+    browser: Browser,
+    notebook: str,
+    name: str,
+    query: str,
+    clicks: tuple[Click, ...],
 ) -> list[Figure]:
     """The warm first view of an app, then each click; every time is the median of a few."""
     log = workspace.root / f"{name}.log"
     settings = {"RECON_USER": ANALYST, "RECON_RECONCILIATION": "rent_payments"}
     with desk.app(notebook, setting.database, workspace, browser, log, query=query, **settings) as visit:
-        expect.set_options(timeout=PATIENCE_MILLISECONDS)
-        visit.page.set_default_timeout(PATIENCE_MILLISECONDS)
-        shown = FIRST[name]
-        shown(visit.page)  # the cold one: the app imports, the browser loads its scripts
-        first = [_seconds(visit.page, Click("", lambda page: page.reload(), shown)) for _ in range(TIMES)]
-        timed = {click.what: [_seconds(visit.page, click) for _ in range(TIMES)] for click in clicks}
+        visit.page.set_default_timeout(1000 * PATIENCE_SECONDS)
+        _seen(visit.page, FIRST[name], "")  # the cold one: the app imports, the browser loads its scripts
+        first = [_reloaded(visit.page, FIRST[name]) for _ in range(TIMES)]
+        timed = {click.what: [_clicked(visit.page, click, turn) for turn in range(TIMES)] for click in clicks}
         assert visit.errors == [], visit.errors
     rows = f"{setting.rows:,} payments"
     return [
@@ -131,8 +202,28 @@ def _figure(what: str, seconds: list[float], most: float) -> Figure:
     return Figure(SUBJECT, what, median, "s", target, met, note=f"slowest of {len(seconds)}: {max(seconds):.2f} s")
 
 
-def _seconds(page: Page, click: Click) -> float:
+def _reloaded(page: Page, words: Callable[[Page], str]) -> float:
+    """Seconds until the page shows its first records again."""
+    page.goto("about:blank")
     began = perf_counter()
-    click.act(page)
-    click.seen(page)
+    page.go_back()
+    _seen(page, words, "")
     return perf_counter() - began
+
+
+def _clicked(page: Page, click: Click, turn: int) -> float:
+    """Seconds until the page says something else."""
+    before = click.words(page)
+    began = perf_counter()
+    click.act(page, turn)
+    _seen(page, click.words, before)
+    return perf_counter() - began
+
+
+def _seen(page: Page, words: Callable[[Page], str], before: str) -> None:
+    """Wait until something stands there, and something else than before."""
+    began = perf_counter()
+    while words(page) in (before, ""):
+        if perf_counter() - began > PATIENCE_SECONDS:
+            raise TimeoutError(f"nothing changed in {PATIENCE_SECONDS:.0f} s; it says {before!r}")
+        page.wait_for_timeout(LOOK_MILLISECONDS)
