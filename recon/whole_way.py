@@ -14,7 +14,7 @@ from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
-from recon.backfill import sign_off
+from recon.backfill import sign_off, veils
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.review import Review
@@ -122,11 +122,18 @@ class Way:
             plan=self.wish.plan,
             rules=self.spec.digest,
             at=datetime.now(UTC),
+            private=self._private(),
         )
+
+    def _private(self) -> str | None:
+        """What the page must say of private columns; a plan may have been made when there were others."""
+        if self.wish.plan:
+            return veils.note(self.workspace, plans.load(self.database, self.workspace, self.wish.plan).document)
+        return self.workspace.private_note(self.spec)
 
     def check(self) -> Checked:
         """Profile the data, the spec and the connection."""
-        return checking.check(self.database, self.spec)
+        return checking.check(self.database, self.spec, shows_private=self.workspace.sees_private)
 
     def match(self) -> Run:
         """Decide every record, or take the run that the given plan came from."""

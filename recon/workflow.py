@@ -167,7 +167,7 @@ def workbook(database: Database, workspace: Workspace, name: str, at: date | Non
     from recon.reports import workbook as workbooks
 
     spec = workspace.spec(name)
-    return workbooks.in_reports(database, spec, workspace.reports, at=at, extra=sheets_of(spec))
+    return workbooks.in_reports(database, spec, workspace.reports, at=at, extra=sheets_of(spec), workspace=workspace)
 
 
 # -- the whole way ---------------------------------------------------------------------------------------

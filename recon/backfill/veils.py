@@ -88,6 +88,12 @@ def for_viewer(workspace: Workspace, plan: dict[str, Any]) -> Veils:
     return Veils() if workspace.sees_private else for_all(workspace, plan)
 
 
+def for_draft(workspace: Workspace, change: Change) -> Veils:
+    """The veils of what a plan of this change would hold, for the acting person."""
+    private = None if workspace.sees_private else document(change)
+    return Veils(frozenset[str](private["columns"])) if private else Veils()
+
+
 def note(workspace: Workspace, plan: dict[str, Any]) -> str | None:
     """What must be said of a plan's private columns; None where it has none."""
     spec = _spec(workspace, plan)

@@ -156,7 +156,7 @@ def breaks(
 
         spec = place.spec(name)
         with workbook.written(excel, "--excel") as half, spinner(f"Writing the breaks of {name}"):
-            count = workbook.write(opened, spec, half, state=state)
+            count = workbook.write(opened, spec, half, state=state, workspace=place)
         told = {"reconciliation": name, "breaks": count, "excel": str(excel)}
         answer(told, as_json, f"{count:,} breaks of {name} are in {excel}.")
         with opened.session(read_only=True) as session:

@@ -36,6 +36,7 @@ class View:
     cube: Cube
     precision: float | None  # of the rules that the run decided by, where it was measured
     statements: tuple[Statement, ...]  # what counted
+    private: str | None = None  # what must be said of private columns
 
     @property
     def left(self) -> int:
@@ -81,7 +82,8 @@ def view(database: Database, workspace: Workspace, name: str) -> View:
         counting = watched(session)
         cube = explore_facets.count(counting, bound, run)
     known = measured(database, name, run.spec_digest)
-    return View(run, bound, cube, known.precision if known else None, tuple(counting.said))
+    private = workspace.private_note(spec)
+    return View(run, bound, cube, known.precision if known else None, tuple(counting.said), private)
 
 
 def harmless(value: Any) -> Any:

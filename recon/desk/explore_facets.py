@@ -18,6 +18,7 @@ from recon.expressions import Side, collate
 from recon.matching import breaks, keys
 from recon.matching.bound import Bound
 from recon.matching.coverage import RECONCILED
+from recon.matching.privacy import hidden
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, equal
 from recon.names import DIALECT, column, identifier
@@ -229,10 +230,12 @@ def _break_of(bound: Bound, values: Values, side: Side) -> list[exp.Expr]:
 
 
 def date_of(bound: Bound) -> exp.Expr | None:
-    """The day of a record of the population; None where the spec names no `date` for it."""
+    """The day of a record of the population; None where the spec names no `date` for it, or it may not be seen."""
     side = bound.population
     name = (bound.spec.target if side == "t" else bound.spec.source).date
-    return exp.cast(column(side, name), "date") if name else None
+    if not name or hidden(bound, column(side, name)):
+        return None
+    return exp.cast(column(side, name), "date")
 
 
 def with_dates(bound: Bound, query: exp.Select) -> exp.Select:

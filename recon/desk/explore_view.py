@@ -77,7 +77,7 @@ def framed(inner: str) -> str:
 
 
 def top_html(view: View) -> str:
-    """Population, coverage with its precision, and what is left to explain."""
+    """What must be said of private columns; population, coverage with its precision, and what is left to explain."""
     expected = view.bound.spec.expect.coverage
     share = f"expected {percent(float(expected))}" if expected is not None else "of the population is reconciled"
     told = f"recon backtest {view.run.reconciliation}"
@@ -93,9 +93,8 @@ def top_html(view: View) -> str:
         ("Left to explain", f"<b>{count(view.left)}</b><small>records, neither linked nor matched</small>"),
         ("Run", f"<b>{escape(moment(view.run.started_at))}</b><small>by {escape(view.run.actor)}</small>"),
     )
-    return framed(
-        f'<div class="stats">{"".join(f"<div><span>{name}</span>{value}</div>" for name, value in stats)}</div>'
-    )
+    tiles = "".join(f"<div><span>{name}</span>{value}</div>" for name, value in stats)
+    return framed(f'{page.private_html(view.private)}<div class="stats">{tiles}</div>')
 
 
 def _side_words(view: View) -> str:

@@ -22,11 +22,11 @@ from recon.matching.bound import Bound, BoundPass
 from recon.matching.comparison import outcomes_alone
 from recon.matching.explain import Explanation
 from recon.matching.pairs import shown_key
-from recon.matching.privacy import veiled
+from recon.matching.privacy import VEIL, hidden, veiled
 from recon.matching.standing import Override
 from recon.matching.verdict import Candidate, PassExplained
 from recon.matching.windows import BoundWindow
-from recon.names import DIALECT
+from recon.names import DIALECT, column
 from recon.reports.tables import percent
 from recon.spec import OVERRIDE
 
@@ -103,7 +103,7 @@ def why(database: Database, view: View, row: dict[str, Any]) -> Why:
         roles = _roles(asking, bound, row, found, [step for step in steps if step.reached])
         chosen = list(roles)[:SHOWN_CANDIDATES]
         lines = _lines(asking, bound, row, found, chosen)
-        said = tuple(asking.said)
+        said = tuple(_seen(bound, item) for item in asking.said)
     listed = breaks.listed(database, bound.spec.name, only=[key])
 
     def same(text: str) -> bool:  # breaks keep every part of a composite key as text
@@ -114,6 +114,16 @@ def why(database: Database, view: View, row: dict[str, Any]) -> Why:
         _changed(bound, row, found) if side == view.bound.population else "", found.overrides,
         next((item for item in listed if item["side"] == keys.WORDS[side] and same(item["key"])), None), said,
     )  # fmt: skip
+
+
+def _seen(bound: Bound, item: Statement) -> Statement:
+    """A statement as people may see it: the record's own columns are bound to it, in their order. Else keys are."""
+    names = explain.read_columns(bound)
+    if len(item.values) != len(names):
+        return item
+    secret = [hidden(bound, column(bound.population, name)) for name in names]
+    values = (VEIL if hides and value is not None else value for hides, value in zip(secret, item.values, strict=True))
+    return Statement(item.sql, tuple(values))
 
 
 def turned(bound: Bound) -> Bound:
@@ -269,13 +279,13 @@ def _lines(
     wanted: list[exp.Expr] = []
     for target, source in equalities.values():
         equal = exp.EQ(this=target.copy(), expression=source.copy())
-        wanted += [veiled(bound, (source if other == "s" else target).copy()), equal]
+        wanted += [veiled(bound, (source if other == "s" else target).copy(), target, source), equal]
     for window in windows.values():
         ends = (window.target, window.source) if mine == "t" else (window.source, window.target)
-        wanted += [veiled(bound, end.copy()) for end in ends]
+        wanted += [veiled(bound, end.copy(), *ends) for end in ends]
         wanted += [veiled(bound, tree) for tree in (window.distance(), window.missed_by())] + [window.inside()]
     wanted += [veiled(bound, bound.resolve(_parsed(text))) for text in of_other]
-    wanted.append(veiled(bound, pairs.interpretation(bound)))
+    wanted.append(pairs.interpretation(bound))  # which comes with its veils
     rows = _of_pairs(session, bound, row, chosen, wanted)
     columns = list(zip(*[rows[key] for key in chosen if key in rows], strict=True)) or [()] * len(wanted)
     take = iter(columns)

@@ -16,12 +16,13 @@ from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import revert as reverting
-from recon.backfill import sign_off
+from recon.backfill import sign_off, veils
 from recon.backfill.applied import Applied
+from recon.backfill.change import Shape
 from recon.backfill.revert import Reverted
 from recon.database import embedded
-from recon.database.connect import Database
-from recon.errors import NotFound, UsageError, did_you_mean
+from recon.database.connect import Database, Session
+from recon.errors import VEIL, NotFound, UsageError, did_you_mean
 from recon.matching import attempt as trying
 from recon.matching import breaks as open_breaks
 from recon.matching import check as checking
@@ -31,6 +32,7 @@ from recon.matching import run as runs
 from recon.matching import what_if as asking
 from recon.matching.attempt import Attempt
 from recon.matching.bind import bind
+from recon.matching.bound import Bound
 from recon.matching.explain import Explanation
 from recon.matching.run import Run
 from recon.spec import Reconciliation
@@ -93,11 +95,14 @@ class Lab:
         document = self.spec.model_dump(by_alias=True, exclude_unset=True)
         return replace(self, spec=Reconciliation.model_validate({**document, **fields}))
 
+    def _bound(self, session: Session) -> Bound:
+        return bind(session, self.spec, shows_private=self.workspace.sees_private)
+
     # -- why ---------------------------------------------------------------------------------------------
 
     def check(self) -> pd.DataFrame:
         """What stands in the way of matching, the worst first: severity, where, what, todo."""
-        found = checking.check(self.database, self.spec).findings
+        found = checking.check(self.database, self.spec, shows_private=self.workspace.sees_private).findings
         return _frame([item.as_dict() for item in found], ["severity", "where", "what", "todo"])
 
     def match(self) -> Run:
@@ -122,7 +127,7 @@ class Lab:
         """Decisions of the latest run with what people see of them, in key order; only of some outcomes where given."""
         run = runs.load(self.database, self.spec.name).run
         with self.database.session(read_only=True) as session:
-            return _frame(pairs.listed(session, bind(session, self.spec), run, outcomes=outcomes, limit=rows))
+            return _frame(pairs.listed(session, self._bound(session), run, outcomes=outcomes, limit=rows))
 
     def breaks(self, rows: int = ROWS) -> pd.DataFrame:
         """What is not reconciled, since when, and who sees to it; the oldest first."""
@@ -131,7 +136,7 @@ class Lab:
     def explain(self, key: object) -> Explanation:
         """Why one record is matched or not; a composite key is a JSON array. Raises NotFound."""
         with self.database.session(read_only=True) as session:
-            return explaining.explain(session, bind(session, self.spec), str(key))
+            return explaining.explain(session, self._bound(session), str(key))
 
     def why(self, key: object) -> pd.DataFrame:
         """The same as a table: pass, result, what it found."""
@@ -175,11 +180,21 @@ class Lab:
         return made
 
     def changes(self, plan: str, rows: int = ROWS) -> pd.DataFrame:
-        """The first rows that a plan would change, before and after; all text, as the bundle has them."""
+        """The first rows that a plan would change, before and after; all text, as the bundle has them, under veils."""
         import pandas as pd
 
-        path = plans.load(self.database, self.workspace, plan).bundle / "changes.csv"
-        return pd.read_csv(path, dtype=str, nrows=rows)
+        found = plans.load(self.database, self.workspace, plan)
+        seen, shape = veils.for_viewer(self.workspace, found.document), Shape.of_document(found.document)
+        frame = pd.read_csv(found.bundle / "changes.csv", dtype=str, nrows=rows)
+        # By place: the heading of a column's image may be that of another column's key.
+        first = 1 + len(shape.keys) + len(shape.source_keys)
+        images = range(2 * len(shape.columns))
+        hidden = [first + number for number in images if shape.columns[number // 2] in seen.columns]
+        if seen.interpretation:
+            hidden.append(shape.csv_heading.index("interpretation"))
+        for place in hidden:
+            frame.isetitem(place, frame.iloc[:, place].map(_veil, na_action="ignore"))
+        return frame
 
     def script(self, plan: str, name: str = "execute.sql") -> str:
         """A script of a plan's bundle: dry_run.sql, execute.sql, verify.sql or revert.sql."""
@@ -213,6 +228,10 @@ def _frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str] | None =
     import pandas as pd
 
     return pd.DataFrame([dict(record) for record in records], columns=list(columns) if columns else None)
+
+
+def _veil(_: object) -> str:
+    return VEIL
 
 
 def _counts(name: str, counts: Mapping[str, int]) -> pd.DataFrame:

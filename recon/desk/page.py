@@ -57,6 +57,11 @@ def problem_html(problem: ReconError) -> str:
     return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part)
 
 
+def private_html(note: str | None) -> str:
+    """What must be said of private columns, as a line above all else; nothing where there is nothing to say."""
+    return f'<p><span class="chip doubt">◐ private</span> {prose(note)}</p>' if note else ""
+
+
 def prose(text: str) -> str:
     """A sentence as HTML; what stands between backticks is code.
 

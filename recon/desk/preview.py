@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
+from recon.backfill import veils
 from recon.backfill.change import Shape
 from recon.backfill.drafts import staged_rows, staging, steps
-from recon.backfill.executor import target_name
 from recon.backfill.plan import Plan
 from recon.backfill.review import Review
 from recon.database import relations, tables
@@ -125,6 +125,7 @@ class Preview:
     left_out: Mapping[str, int] | None = None  # of a draft: rows that it leaves out, by reason
     target: str = ""
     done: int = 0  # rows in batches that are committed
+    private: str | None = None  # what must be said of private columns
 
     @property
     def rows(self) -> int:
@@ -174,7 +175,8 @@ def open_plan(database: Database, workspace: Workspace, plan: str) -> Preview:
         unreadable = error
     with database.session(read_only=True) as session:
         shape, staged = Shape.of_document(document), tables.own("staged", plan)
-        planned = preview_rows.of(session, spec, staged, shape, target_name(found))
+        seen = veils.for_viewer(workspace, document)
+        planned = preview_rows.of(session, spec, staged, shape, seen, shows_private=workspace.sees_private)
         groups = preview_rows.totals(session, planned)
         done = session.value(
             "SELECT coalesce(sum(last - first + 1), 0)::bigint FROM recon.batches WHERE plan = $1", plan
@@ -189,6 +191,7 @@ def open_plan(database: Database, workspace: Workspace, plan: str) -> Preview:
         found,
         target=f"{document['target']['schema']}.{document['target']['table']}",
         done=done,
+        private=veils.note(workspace, document),
     )
 
 
@@ -207,7 +210,8 @@ def open_draft(database: Database, workspace: Workspace, reconciliation: str) ->
     known = measured(database, reconciliation, spec.digest)
     with plans.drafted(database, spec) as (session, draft, found):
         made, run = found.change, draft.decided.run
-        planned = preview_rows.of(session, spec, draft.staged, made.shape, made.table.tree.sql(DIALECT))
+        seen = veils.for_draft(workspace, made)
+        planned = preview_rows.of(session, spec, draft.staged, made.shape, seen, shows_private=workspace.sees_private)
         groups = preview_rows.totals(session, planned) if sum(found.actions.values()) else ()
         rows = tuple(sorted(_first_of_each(session, planned, groups), key=lambda row: row.place))
     if made.only_links:
@@ -228,6 +232,7 @@ def open_draft(database: Database, workspace: Workspace, reconciliation: str) ->
         drafted=rows,
         left_out=found.left_out,
         target=target,
+        private=workspace.private_note(spec),
     )
 
 

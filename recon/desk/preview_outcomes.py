@@ -9,12 +9,12 @@ from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.backfill.sign_off import GOING_ON
+from recon.backfill.veils import Veils
 from recon.desk.page import problem_html
 from recon.desk.preview import Preview
 from recon.desk.preview_actions import MAKE, SIGNING, Moment, Outcome
 from recon.desk.preview_view import chip, framed, state_chip
 from recon.errors import visible
-from recon.matching.privacy import VEIL
 from recon.reports.tables import count, escape
 from recon.workflow import Verified
 
@@ -106,9 +106,8 @@ def _applied(result: Applied, preview: Preview | None) -> str:
 
 
 def _drifted(row: dict[str, Any], preview: Preview | None) -> str:
-    hidden = preview.planned.hidden if preview else row["columns"].keys()
-    veil = {"before": VEIL, "now": VEIL}
-    columns = {name: veil if name in hidden else values for name, values in row["columns"].items()}
+    seen = preview.planned.seen if preview else Veils(frozenset(row["columns"]))
+    columns = {name: {at: seen.value(name, it) for at, it in values.items()} for name, values in row["columns"].items()}
     return escape(visible(f"{row['key']}: {drift.explained({**row, 'columns': columns})}"))
 
 

@@ -1,7 +1,6 @@
 """The rows that a plan would write, as people read them: pages, counts and sums, all made in the database.
 
-Every value that people see of a planned row comes out of `_images`, `_shown` or `_about`, which veil what a spec marks
-private.
+Every value that people see of a planned row comes out of `_images`, `_shown` or `_about`, which veil what is private.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ from typing import Any
 from sqlglot import exp
 
 from recon import expressions
-from recon.backfill import change as changes
 from recon.backfill import executor
-from recon.backfill.change import ACTION, PLACE, Shape, Value
-from recon.database import relations
+from recon.backfill.change import ACTION, PLACE, Shape
+from recon.backfill.veils import Veils
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, ReconError
 from recon.expressions import Side
 from recon.matching import pairs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
-from recon.matching.privacy import VEIL, veiled
+from recon.matching.privacy import behind_veil, veiled
 from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation
 
@@ -102,10 +100,15 @@ class Planned:
     shape: Shape
     types: Mapping[str, str]  # of the staged columns
     bound: Bound | None  # None: the spec does not fit this database, and nobody knows what is private
-    hidden: frozenset[str]  # written columns whose values people may not see
+    seen: Veils  # over the written columns, and over what was said of each row
     labels: tuple[str, ...]  # of what `show` names
     sums: tuple[Sum, ...]
     problem: ReconError | None = None  # why there is no `bound`
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The written columns whose values people may not see."""
+        return self.seen.columns
 
     def headings(self) -> list[str]:
         """The columns of a download."""
@@ -116,7 +119,15 @@ class Planned:
 # -- opening ---------------------------------------------------------------------------------------------
 
 
-def of(session: Session, spec: Reconciliation | None, staged: exp.Table, shape: Shape, writes: str) -> Planned:
+def of(
+    session: Session,
+    spec: Reconciliation | None,
+    staged: exp.Table,
+    shape: Shape,
+    seen: Veils,
+    *,
+    shows_private: bool = False,
+) -> Planned:
     """Staged rows, made ready to be looked at.
 
     Args:
@@ -124,7 +135,9 @@ def of(session: Session, spec: Reconciliation | None, staged: exp.Table, shape: 
         spec: the reconciliation; None where it cannot be read.
         staged: the table of planned rows.
         shape: its columns.
-        writes: the written table as SQL.
+        seen: what may not be seen of the rows. Where the spec cannot be read, or does not fit the database, nothing may:
+            nobody knows what is private then.
+        shows_private: whether `show` may show private columns: `workspace.sees_private`.
 
     Raises:
         BundleChanged: the staged rows are not there.
@@ -138,20 +151,17 @@ def of(session: Session, spec: Reconciliation | None, staged: exp.Table, shape: 
             todo="Make a new plan with `recon plan`.",
         )
     bound: Bound | None = None
-    values: tuple[Value, ...] = ()
     problem: ReconError | None = None
     if spec is not None:
         try:
             with session.driver.transaction():  # what fails here must not keep the rest from being read
-                bound = bind(session, spec)
-                made = changes.of(bound, relations.table(session, writes, "t"))
-                values = (*made.pairs, *made.sets, *made.inserts)
+                bound = bind(session, spec, shows_private=shows_private)
         except ReconError as error:
-            bound, problem = None, error
+            problem = error
         session.plain_path()
-    hidden = frozenset(name for name in shape.columns if _hides_column(bound, values, name))
     labels = tuple(pairs.labels(bound.spec.show)) if bound else ()
-    found = Planned(staged, shape, types, bound, hidden, labels, (), problem)
+    seen = seen if bound else Veils(frozenset(shape.columns), interpretation=True)
+    found = Planned(staged, shape, types, bound, seen, labels, (), problem)
     return replace(found, sums=tuple(_sums(session, found))) if bound else found
 
 
@@ -180,24 +190,13 @@ def _sums(session: Session, found: Planned) -> Iterator[Sum]:
 # -- what may be seen ------------------------------------------------------------------------------------
 
 
-def _hides(bound: Bound, tree: exp.Expr) -> bool:
-    return veiled(bound, tree.copy()) != tree
-
-
-def _hides_column(bound: Bound | None, values: Sequence[Value], name: str) -> bool:
-    """Whether the values of a written column are veiled: it is private itself, or it takes what is."""
-    if bound is None:
-        return True  # without the spec nobody knows, and so nobody sees
-    return _hides(bound, column("t", name)) or any(_hides(bound, it.tree) for it in values if it.column == name)
-
-
 def _images(found: Planned) -> list[exp.Expr]:
     """Before, after, and whether they differ, of each written column."""
     trees: list[exp.Expr] = []
     for number, name in enumerate(found.shape.columns, 1):
         before, after = (column("page", f"{side}_{number}") for side in ("before", "after"))
         for image in (before, after):
-            trees.append(_veil(image) if name in found.hidden else _short(image, found.types[image.name]))
+            trees.append(behind_veil(image) if name in found.hidden else _short(image, found.types[image.name]))
         trees.append(exp.NullSafeNEQ(this=_text(before), expression=_text(after)))
     return trees
 
@@ -208,16 +207,9 @@ def _shown(bound: Bound) -> list[exp.Expr]:
 
 
 def _about(found: Planned) -> exp.Expr:
-    """The interpretation as it was frozen."""
+    """The interpretation as it was frozen, with its veils."""
     about = column("page", "interpretation")
-    if found.bound is None or _hides(found.bound, pairs.interpretation(found.bound)):
-        return _veil(about)
-    return _short(about, "text")
-
-
-def _veil(tree: exp.Expr) -> exp.Expr:
-    nothing = exp.Is(this=tree.copy(), expression=exp.Null())
-    return exp.Case(ifs=[exp.If(this=exp.Not(this=nothing), true=exp.Literal.string(VEIL))])
+    return behind_veil(about) if found.seen.interpretation else _short(about, "text")
 
 
 def _short(tree: exp.Expr, kind: str) -> exp.Expr:

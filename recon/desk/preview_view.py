@@ -121,7 +121,7 @@ def _table(kind: str, head: Sequence[tuple[str, bool]], body: Iterable[str], foo
 
 
 def header_html(preview: Preview, place: Place) -> str:
-    """Which plan this is, who looks at it, and where."""
+    """Which plan this is, who looks at it, and where; first what must be said of private columns."""
     here = {
         "You are": f"<strong>{_text(place.actor)}</strong>"
         + (f" {chip('✎', 'author of this plan', 'doubt')}" if by_author(preview, place.actor) else ""),
@@ -129,7 +129,7 @@ def header_html(preview: Preview, place: Place) -> str:
         "Database": f"{_text(place.database)} on {_text(place.host)}",
         "Writes": f"{_text(preview.target)}: {_text(', '.join(preview.planned.shape.columns) or 'nothing')}",
     }
-    plan = preview.plan
+    plan, private = preview.plan, page.private_html(preview.private)
     if plan is None:
         title = f"<h2>Draft for {_text(preview.reconciliation)}</h2>"
         about = {
@@ -138,7 +138,7 @@ def header_html(preview: Preview, place: Place) -> str:
             "From run": _text(preview.run),
             "Left out": _text(_left_out(preview)),
         }
-        return framed(f'{title}<div class="sides">{_facts(about)}{_facts(here)}</div>')
+        return framed(f'{private}{title}<div class="sides">{_facts(about)}{_facts(here)}</div>')
     about = {
         "State": state_chip(plan.state)
         + (f" {count(preview.done)} of {_rows(plan.rows)} written" if 0 < preview.done < plan.rows else ""),
@@ -148,7 +148,7 @@ def header_html(preview: Preview, place: Place) -> str:
         "From run": _text(plan.run) + (" (of a part of the records only)" if plan.document["run_limited"] else ""),
         "Left out": _text(_left_out(preview)),
     }
-    return framed(f'<h2>{_text(plan.plan)}</h2><div class="sides">{_facts(about)}{_facts(here)}</div>')
+    return framed(f'{private}<h2>{_text(plan.plan)}</h2><div class="sides">{_facts(about)}{_facts(here)}</div>')
 
 
 def _left_out(preview: Preview) -> str:
@@ -350,8 +350,9 @@ def drift_html(review: Review, preview: Preview) -> str:
 
 def _veiled(row: dict[str, Any], preview: Preview) -> dict[str, Any]:
     """A drifted row as people may see it."""
-    veil = {"before": VEIL, "now": VEIL}
-    return {**row, "columns": {n: veil if n in preview.planned.hidden else it for n, it in row["columns"].items()}}
+    seen = preview.planned.seen
+    columns = {name: {at: seen.value(name, it) for at, it in values.items()} for name, values in row["columns"].items()}
+    return {**row, "columns": columns}
 
 
 def scripts(review: Review) -> dict[str, str]:

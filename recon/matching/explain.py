@@ -126,10 +126,9 @@ def _readable(session: Session, bound: Bound, key: str, parts: Sequence[str]) ->
         ) from error
 
 
-def _record(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> tuple[list[str], list[str | None], Any]:
-    """The columns of the record that anything here reads, their values as text, and the link it holds."""
+def read_columns(bound: Bound) -> list[str]:
+    """The columns of the record that anything here reads; their values, in this order, are bound to what is asked."""
     side = bound.population
-    relation = bound.relation[side]
     trees = [
         *bound.keys(side),
         *[bound.resolve(expressions.parse(text, "t")) for text in bound.spec.show],
@@ -137,7 +136,14 @@ def _record(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> t
     ]
     for rule in bound.passes:
         trees += [*rule.candidate(), *[term.tree for term in rule.prefer]]
-    names = columns_of(side, trees)
+    return columns_of(side, trees)
+
+
+def _record(session: Session, bound: Bound, key: str, parts: Sequence[str]) -> tuple[list[str], list[str | None], Any]:
+    """The columns of the record that anything here reads, their values as text, and the link it holds."""
+    side = bound.population
+    relation = bound.relation[side]
+    names = read_columns(bound)
     where = bound.where(side)
     link = bound.link if bound.link is not None and side == "t" else exp.Null()
     query = (

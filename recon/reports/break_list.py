@@ -189,8 +189,7 @@ def _listed(bound: Bound, run: str | None, near: list[exp.Select], side: Side) -
     meaning: exp.Expr = exp.cast(exp.Null(), "text")
     if joined:  # without a candidate there is nothing to interpret
         no_one = exp.Is(this=partner[0].copy(), expression=exp.Null())
-        said = veiled(bound, pairs.interpretation(bound))
-        meaning = exp.Case(ifs=[exp.If(this=no_one, true=exp.Null())], default=said)
+        meaning = exp.Case(ifs=[exp.If(this=no_one, true=exp.Null())], default=pairs.interpretation(bound))
     select = exp.Select(
         expressions=[
             column("b", "side"),

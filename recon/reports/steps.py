@@ -48,6 +48,7 @@ class Asked:
     plan: str
     rules: str
     at: datetime
+    private: str | None = None  # what must be said of private columns
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Ended:
 
 
 def asked(found: Asked) -> Html:
-    """Title, and what is reconciled, by whom, and how far this run goes."""
+    """Title, and what is reconciled, by whom, and how far this run goes; first what must be said of private columns."""
     facts = {
         "records to reconcile": words(found.target),
         "records that are trusted": words(found.source),
@@ -91,7 +92,8 @@ def asked(found: Asked) -> Html:
     if found.plan:
         facts["carries on with plan"] = found.plan
     meta = f"Run · {escape(found.name)} · {moment(found.at)}"
-    return Html(f'<header><h1>{escape(found.title)}</h1><p class="meta">{meta}</p></header>{_facts(facts)}')
+    private = f'<p class="note warning">{escape(found.private)}</p>' if found.private else ""
+    return Html(f'<header>{private}<h1>{escape(found.title)}</h1><p class="meta">{meta}</p></header>{_facts(facts)}')
 
 
 def findings(checked: Checked) -> Html:

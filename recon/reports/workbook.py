@@ -16,7 +16,7 @@ from typing import Any
 
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.errors import NotFound, UsageError
+from recon.errors import VEIL, NotFound, UsageError
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
@@ -29,8 +29,10 @@ from recon.reports.sheets import QUIET, RULE, Book
 from recon.reports.tables import percent
 from recon.reports.words import outcome_words, reason_words
 from recon.spec import Reconciliation
+from recon.workspace import Workspace
 
 AGES_SHOWN = AGES[1:]  # what is new is known to the run only
+_VEILED = f"Private columns are veiled ({VEIL})."
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,20 @@ def written(path: Path, option: str) -> Generator[Path]:
 
 
 def in_reports(
-    database: Database, spec: Reconciliation, folder: Path, *, at: date | None = None, extra: Extra | None = None
+    database: Database,
+    spec: Reconciliation,
+    folder: Path,
+    *,
+    at: date | None = None,
+    extra: Extra | None = None,
+    workspace: Workspace | None = None,
 ) -> Path:
     """Write the workbook as `<name>-<time>.xlsx` into a folder, which is made; two of one second get two names."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{spec.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     half = folder / f".{stem}.{os.getpid()}"
     try:
-        write(database, spec, half, at=at, extra=extra)
+        write(database, spec, half, at=at, extra=extra, workspace=workspace)
         number = 1
         while True:
             path = folder / (f"{stem}.xlsx" if number == 1 else f"{stem}_{number}.xlsx")
@@ -106,6 +114,7 @@ def write(
     at: date | None = None,
     state: str | None = None,
     extra: Extra | None = None,
+    workspace: Workspace | None = None,
 ) -> int:
     """Write the workbook of a reconciliation and return how many breaks it lists.
 
@@ -116,6 +125,7 @@ def write(
         at: the day as of which a system counts; None: today in UTC.
         state: which breaks: open, assigned, resolved, all; None: open and assigned.
         extra: what the system adds.
+        workspace: says whether the acting person sees private columns; None: they are veiled.
 
     Raises:
         SchemaMismatch, SpecError: the tables are no longer what the spec names.
@@ -130,7 +140,7 @@ def write(
         with database.session(read_only=True) as session:
             # Formulas, their values and every count must be of one moment.
             session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            bound = bind(session, spec)
+            bound = bind(session, spec, shows_private=workspace is not None and workspace.sees_private)
             summary = book.sheet("Summary", landscape=False)
             counts = break_list.counted(session, spec.name, state)
             people = break_list.by_person(session, spec.name, state)
@@ -146,7 +156,8 @@ def write(
         head = [Line("Made", made), Line("Database", name), *_of_run(run), Line("Breaks listed", total, shape="#,##0")]
         if known is not None:
             head.insert(-1, Line("Precision of the rules", percent(known.precision)))
-        _Summary(book, summary).write(spec, head, lines, counts, people)
+        private = workspace.private_note(spec) if workspace else _VEILED if spec.has_private else None
+        _Summary(book, summary).write(spec, head, lines, counts, people, private)
     return total
 
 
@@ -180,6 +191,7 @@ class _Summary:
         lines: Sequence[Line],
         counts: Sequence[Counted],
         people: Sequence[tuple[str | None, int, int]],
+        private: str | None,
     ) -> None:
         self.sheet.set_column(0, 0, 36)
         self.sheet.set_column(1, 1, 24)
@@ -189,6 +201,9 @@ class _Summary:
         self.book.write(self.sheet, 0, 0, spec.title or spec.name, bold=True, font_size=16)
         self.book.write(self.sheet, 1, 0, f"Reconciliation {spec.name}. Times are in UTC.", font_color=QUIET)
         self.row = 3
+        if private:
+            self.book.write(self.sheet, 2, 0, private, bold=True)
+            self.row += 1
         self._lines(head)
         if lines:
             self.row += 1

@@ -45,6 +45,7 @@ _READ = {
     "t": ("transaction_date", "amount", "invoice_id"),
     "s": ("id", "lease_reference", "start_date", "end_date", "rent_amount", "frequency"),
 }
+_KEPT = ("lease_start_date", "lease_end_date", "lease_rent_amount")  # with a payment, as they were when it was linked
 
 
 def sheets(spec: Reconciliation) -> Extra | None:
@@ -77,7 +78,10 @@ class _Rent:
 
 
 def _veiled(bound: Bound, found: _Rent) -> _Rent:
-    """Without the names of tenants and of properties where the spec has them private."""
+    """Without the names of tenants and of properties, and the terms kept with payments, where these are private."""
+    kept: dict[str, Any] = {name: VEIL for name in _KEPT if hidden(bound, "t", name)}
+    if kept:
+        found = replace(found, payments=[replace(item, **kept) for item in found.payments])
     people = any(hidden(bound, side, "customer_id") for side in ("t", "s"))
     places = any(hidden(bound, side, "property_id") for side in ("t", "s"))
     if not people and not places:
