@@ -7,6 +7,7 @@ a quarter is matched, and the rest waits for people for every reason there is.
 
 from __future__ import annotations
 
+import re
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from time import perf_counter
 
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
+from benchmarks import data, match_closest
 from benchmarks.measure import ROOT, Figure, Setting, at_most
 from recon.backfill import plan as plans
 from recon.database import tables
@@ -31,6 +33,7 @@ TIMES = 3  # how often each click is timed; the median counts
 PATIENCE_SECONDS = 120.0
 LOOK_MILLISECONDS = 20
 ANALYST = "bench-analyst"
+WINDOWED = "bench_windowed"  # a million visits to a million jobs within an hour, one to one
 
 FILL = (
     # Leases are of the first properties; from {leases} + 1 on, a property has none. Each 50th lease has a twin on equal terms.
@@ -64,6 +67,7 @@ class Click:
     what: str
     act: Callable[[Page, int], object]  # on which page, for which time
     words: Callable[[Page], str]
+    prepare: Callable[[Page, int], object] = lambda _page, _turn: None  # what comes before it and is not timed
 
 
 # -- what is clicked -------------------------------------------------------------------------------------
@@ -113,15 +117,47 @@ def _one_pass(page: Page, turn: int) -> None:
     page.get_by_role("option").nth(1).click()
 
 
-FIRST = {"explore": _first_row, "preview": _planned_row}
+def _settle(page: Page, turn: int) -> None:
+    before = _explained(page)
+    _tick(page, turn + 3)
+    _seen(page, _explained, before)
+    page.get_by_label("Decide:").select_option(index=2)  # leave it out
+    page.get_by_label("because (required):").fill("seen by both")
+    page.get_by_label("because (required):").press("Enter")
+
+
+def _settled(page: Page) -> str:
+    return _words(page.get_by_text(re.compile("made or undone since")))
+
+
+def _tried(page: Page) -> str:
+    """What the tolerances that the sliders show would give; nothing while it is being decided."""
+    found = page.get_by_text("Nothing was kept.").or_(page.get_by_text("Move a slider to try it."))
+    return " ".join([*found.all_inner_texts(), *page.get_by_role("row").filter(has_text="✓ matched").all_inner_texts()])
+
+
+def _slide(page: Page, turn: int) -> None:
+    slider = page.get_by_role("slider")
+    slider.focus()
+    slider.press("ArrowRight" if turn % 2 == 0 else "ArrowLeft")
+
+
+FIRST = {"explore": _first_row, "explore, windows": _first_row, "preview": _planned_row}
 EXPLORE = (
     Click(
         "a reason is ticked and unticked", lambda page, _: page.get_by_label("no source has its key").click(), _counted
     ),
     Click("the next page of records", lambda page, _: page.get_by_role("button", name="Next →").click(), _first_row),
     Click("a record is chosen: pass by pass, side by side", _tick, _explained),
+    Click(
+        "a decision is kept",
+        lambda page, _: page.get_by_role("button", name="Decide").click(),
+        _settled,
+        _settle,
+    ),
     Click("records are looked for by a key", _ask_key, _first_row),
 )
+SLIDER = (Click("a window is made wider and narrower", _slide, _tried),)
 PREVIEW = (
     Click("another page of planned rows", _page_number, _planned_row),
     Click("only one pass, and all again", _one_pass, _planned_row),
@@ -142,7 +178,18 @@ def run(setting: Setting) -> list[Figure]:
         browser = playwright.chromium.launch(executable_path=found, args=desk.QUIET)
         try:
             return [
-                *_visited(setting, workspace, browser, "explore_mismatches.py", "explore", "", EXPLORE),
+                *_visited(
+                    setting, workspace, browser, "explore_mismatches.py", "explore", "?name=rent_payments", EXPLORE
+                ),
+                *_visited(
+                    setting,
+                    workspace,
+                    browser,
+                    "explore_mismatches.py",
+                    "explore, windows",
+                    f"?name={WINDOWED}",
+                    SLIDER,
+                ),
                 *_visited(setting, workspace, browser, "preview_backfill.py", "preview", f"?plan={plan}", PREVIEW),
             ]
         finally:
@@ -168,6 +215,13 @@ def load(setting: Setting, workspace: Workspace) -> str:
     backtest(setting.database, spec, ANALYST)
     plan = plans.make(setting.database, workspace, spec, ANALYST)
     assert plan is not None
+    with setting.database.session() as session:
+        data.make(session, data.CLOSEST, rows=setting.rows)
+    spec = match_closest.SPEC.model_copy(update={"name": WINDOWED})
+    folder = workspace.root / "reconciliations"
+    folder.mkdir()
+    (folder / f"{WINDOWED}.yaml").write_text(spec.model_dump_json(exclude_defaults=True), encoding="utf-8")
+    runs.match(setting.database, workspace.spec(WINDOWED), ANALYST)
     return plan.plan
 
 
@@ -189,7 +243,7 @@ def _visited(
         first = [_reloaded(visit.page, FIRST[name]) for _ in range(TIMES)]
         timed = {click.what: [_clicked(visit.page, click, turn) for turn in range(TIMES)] for click in clicks}
         assert visit.errors == [], visit.errors
-    rows = f"{setting.rows:,} payments"
+    rows = f"{setting.rows:,} records"
     return [
         _figure(f"{name}, {rows}: first view, warm", first, FIRST_SECONDS),
         *(_figure(f"{name}, {rows}: {what}", seconds, CLICK_SECONDS) for what, seconds in timed.items()),
@@ -213,6 +267,7 @@ def _reloaded(page: Page, words: Callable[[Page], str]) -> float:
 
 def _clicked(page: Page, click: Click, turn: int) -> float:
     """Seconds until the page says something else."""
+    click.prepare(page, turn)
     before = click.words(page)
     began = perf_counter()
     click.act(page, turn)
