@@ -87,7 +87,7 @@ def test_a_client_that_stands_still_loses_its_locks_and_its_batch(open_books: Op
 def test_a_second_worker_whose_first_is_gone_does_not_meet_the_next_apply(open_books: OpenBooks, seam: str) -> None:
     books = open_books(1_000, tolerance=1_000)
     with Client(books.order(stop=(seam, 2), worker=1, workers=2)) as client:
-        assert client.stopped()
+        assert client.stopped(), client.ended()
         assert eventually(lambda: len(books.ask("SELECT FROM recon.batches WHERE first <= 500")) >= 5)
         (holder,) = books.backends()[:1]
         books.ask("SELECT pg_terminate_backend(%s)", holder)
