@@ -221,7 +221,7 @@ def test_a_schedule_is_set_changed_and_removed_by_the_command(home: Workspace) -
     assert schedules.of(home) == []
     for arguments, word in (
         ((RENT, "--schedule", "none"), "There is no schedule"),
-        ((RENT, "--zone", "UTC"), "--zone says what --schedule means"),
+        ((RENT, "--zone", "UTC"), "--zone goes with --schedule"),
     ):
         refused = report(*arguments)
         assert refused.code == 2
