@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -15,6 +16,9 @@ from recon.database import embedded
 from recon.database.connect import Database
 from recon.workspace import Workspace
 from tests.postgres import DebianServer, debian_binaries
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ENGINES = ("embedded", "debian")
 UNSAFE = (
@@ -83,3 +87,19 @@ def workspace(tmp_path: Path) -> Workspace:
     folder = tmp_path / "workspace"
     (folder / "reconciliations").mkdir(parents=True)
     return Workspace(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.browser.desk import BROWSERS, QUIET, program
+
+    found = program()
+    if found is None:
+        pytest.skip(f"no Chromium on this machine: looked for {', '.join(BROWSERS)}")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=QUIET)
+        yield opened
+        opened.close()

@@ -120,6 +120,9 @@ def serve(
         sys.argv += [_NO_EXTENSIONS]
         sys.argv += [f"--ServerApp.port={served.port}", "--ServerApp.port_retries=0", "--ServerApp.log_level=WARN"]
         sys.argv += ["--allow-root"] if os.geteuid() == 0 else []
+        from recon.desk import lab_server
+
+        lab_server.use()
         runpy.run_module("jupyterlab", run_name="__main__", alter_sys=True)
     else:
         _give_on_stdin(served.token)

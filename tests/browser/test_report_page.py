@@ -96,6 +96,10 @@ def test_the_report_opens_without_a_network_draws_every_figure_and_fits_screen_a
             page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins, in CSS pixels
             page.emulate_media(media="print")
             # What is wider than the paper would shrink every page of it.
+            for _ in range(100):  # figures are drawn anew, a moment later
+                if page.evaluate("document.documentElement.scrollWidth") <= 688:
+                    break
+                page.wait_for_timeout(100)
             assert page.evaluate("document.documentElement.scrollWidth") <= 688
             if shutil.which("pdftotext"):
                 text = subprocess.run(

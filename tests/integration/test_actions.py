@@ -23,7 +23,9 @@ from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, rows, simple_spec
 
-pytestmark = pytest.mark.one_engine  # test_path and test_hostile go the same ways on both; `make engines` runs all of it
+pytestmark = (
+    pytest.mark.one_engine
+)  # test_path and test_hostile go the same ways on both; `make engines` runs all of it
 
 STATUS = "s.status = 'cancelled' and t.status <> 'cancelled'"
 BACKFILL: dict[str, Any] = {
