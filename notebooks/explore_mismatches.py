@@ -96,7 +96,8 @@ def _(mo):
     get_address, set_address = mo.state(0, allow_self_loops=True)
     get_run, set_run = mo.state(0)
     get_said, set_said = mo.state(None, allow_self_loops=True)
-    return get_address, get_run, get_said, set_address, set_run, set_said
+    get_decided, set_decided = mo.state(0, allow_self_loops=True)
+    return get_address, get_decided, get_run, get_said, set_address, set_decided, set_run, set_said
 
 
 @app.cell
@@ -202,7 +203,7 @@ def _(asked, explore_facets, explore_view, go, mo, view):
     everything = mo.ui.button(
         label="Clear all filters",
         on_change=lambda _: go(
-            page="", key="", **dict.fromkeys(explore_facets.FACETS, ""), outcome=[explore_facets.ALL]
+            page="", key="", **{**dict.fromkeys(explore_facets.FACETS, ""), "outcome": [explore_facets.ALL]}
         ),
     )
     what_is_left = mo.ui.button(
@@ -359,8 +360,8 @@ def _(explore_records, found, mo, table, view):
 
 
 @app.cell
-def _(database, explore_why, get_said, page, row, stop_at, view):
-    get_said()
+def _(database, explore_why, get_decided, page, row, stop_at, view):
+    get_decided()
     why, _problem = page.attempt(explore_why.why, database, view, row)
     stop_at(_problem)
     return (why,)
@@ -410,10 +411,15 @@ def _(explore_actions, mo, why):
 
 
 @app.cell
-def _(actor, database, explore_actions, kind, mo, other, page, reason, set_said, standing, typed, view, who, why):
+def _(
+    actor, database, explore_actions, kind, mo, other, page, reason, set_decided, set_said, standing, typed, view,
+    who, why,
+):  # fmt: skip
     def _tell(function, *args, **kwargs):
         done, problem = page.attempt(function, *args, **kwargs)
         set_said((why.key, done, problem))
+        if problem is None:  # else the form stays as it was filled in
+            set_decided(lambda times: times + 1)
 
     _spec = view.bound.spec
     decide = mo.ui.run_button(
@@ -478,8 +484,8 @@ def _(mo):
 
 
 @app.cell
-def _(again, database, explore_actions, explore_view, get_said, mo, page, stop_at, view):
-    get_said()
+def _(again, database, explore_actions, explore_view, get_decided, mo, page, stop_at, view):
+    get_decided()
     _waiting, _problem = page.attempt(explore_actions.waiting, database, view)
     stop_at(_problem)
     mo.hstack(

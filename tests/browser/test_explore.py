@@ -89,6 +89,15 @@ def test_an_analyst_finds_out_why_and_settles_it(
         workbook = openpyxl.load_workbook(io.BytesIO(_downloaded(visit, "Download as Excel")))
         sheet = list(workbook.worksheets[0].values)
         assert (len(sheet), sheet[1][0]) == (13, tied)
+        # All of them, and back.
+        page.get_by_role("button", name="Clear all filters").click()
+        visit.sees("1,028 records")
+        _tick(visit, "tie: equally good candidates")
+        visit.sees("12 records")
+        page.get_by_role("button", name="Left to explain").click()
+        visit.sees("32 records")
+        _tick(visit, "tie: equally good candidates")
+        visit.sees("12 records")
         # Why this one?
         _choose(visit, tied)
         expect(page.get_by_text("2 candidates with property_id 10 are equally good.")).to_be_visible()
@@ -100,9 +109,12 @@ def test_an_analyst_finds_out_why_and_settles_it(
         )
         page.get_by_role("button", name="SQL", exact=True).nth(1).click()
         expect(page.locator("pre:visible", has_text="LIMIT 25").first).to_be_visible()
-        # No decision without a reason; then one with it, an assignment, and the next run.
+        # No decision without a reason, and a refusal empties no field; then one with it, an assignment, and the next run.
+        page.get_by_label("Decide:").select_option("never link it to")
         page.get_by_role("button", name="Decide").click()
         expect(page.get_by_text("A decision needs a reason").first).to_be_visible()
+        expect(page.get_by_label("Decide:").locator("option:checked")).to_have_text("never link it to")
+        page.get_by_label("Decide:").select_option("link it to")
         page.get_by_label("because (required):").fill("the lease of June")
         page.get_by_label("because (required):").press("Enter")
         page.get_by_role("button", name="Decide").click()
