@@ -5,6 +5,7 @@ One query counts every combination; choosing among them is then a matter of mill
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -29,6 +30,7 @@ NONE = "(none)"  # the value of a record that has none: no reason, no pass, no b
 ALL = "(all)"  # in an address: no outcome is chosen, where else what is left to explain would be
 MONTHS = 24  # shown one by one; what is older stands together
 _BEFORE = "before "
+_OLDER = re.compile(_BEFORE + "[0-9]{4}-[0-9]{2}")
 _FIRST, _LAST = "0001-01-01", "9999-12-31"  # what Python can hold; other dates count as none
 
 Chosen = Mapping[str, Sequence[str]]  # the values that are ticked, by facet; a facet without any lets all through
@@ -63,6 +65,12 @@ class Cube:
 
     cells: tuple[Cell, ...]
     passes: tuple[str, ...]  # in the order in which they run
+
+    @property
+    def months(self) -> frozenset[str]:
+        """The values of the facet of months. What stands together as older moves on from month to month."""
+        place = FACETS.index("month")
+        return frozenset(cell.values[place] for cell in self.cells)
 
     @property
     def unreconciled(self) -> tuple[str, ...]:
@@ -125,12 +133,25 @@ def chosen_in(given: Callable[[str], list[str]], cube: Cube) -> dict[str, tuple[
         given: the values of a name in the address.
         cube: what there is to choose from.
     """
-    found = {facet: tuple(given(facet)) for facet in FACETS}
+    found = {facet: tuple(filter(keeps, given(facet))) for facet in FACETS}
+    found["month"] = tuple(dict.fromkeys(_as_listed(value, cube.months) for value in found["month"]))
     if found["outcome"] == (ALL,):
         found["outcome"] = ()
     elif not found["outcome"]:
         found["outcome"] = cube.unreconciled
     return found
+
+
+def keeps(text: str) -> bool:
+    """Whether PostgreSQL can hold a text that an address says, which may be anything: no NUL, no half of a letter."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _as_listed(month: str, months: frozenset[str]) -> str:
+    """A month of an address that is older than the facet: what is older is meant by it, as far as it reaches now."""
+    if not _OLDER.fullmatch(month):
+        return month
+    return next(filter(_OLDER.fullmatch, months), month)
 
 
 def in_address(facet: str, values: Sequence[str], cube: Cube) -> list[str]:
@@ -263,15 +284,19 @@ def _is_date(day: exp.Expr) -> exp.Expr:
 # -- choosing --------------------------------------------------------------------------------------------
 
 
-def conditions(bound: Bound, run: Run, chosen: Chosen, values: Values) -> list[exp.Expr]:
-    """What a decision `d` must satisfy to be among the chosen; where months are chosen, `with_dates` must be there."""
+def conditions(bound: Bound, run: Run, cube: Cube, chosen: Chosen, values: Values) -> list[exp.Expr]:
+    """What a decision `d` must satisfy to be among the chosen; where months are chosen, `with_dates` must be there.
+
+    A month that the cube does not list lets no record through, so that as many are listed as are counted.
+    """
     found: list[exp.Expr] = []
     for facet in FACETS:
         wanted = [value for value in chosen.get(facet, ()) if value != NONE]
         if not chosen.get(facet):
             continue
         if facet == "month":
-            tests = [_in_month(bound, value, values) for value in wanted]
+            months = cube.months
+            tests = [_in_month(bound, value, values) if value in months else exp.false() for value in wanted]
         elif facet in ("age", "assignee"):
             tests = [_has_break(bound, run, facet, wanted, values)] if wanted else []
         else:
@@ -323,12 +348,9 @@ def _has_break(bound: Bound, run: Run, facet: str, wanted: Sequence[str] | None,
 
 def _in_month(bound: Bound, value: str, values: Values) -> exp.Expr:
     day = date_of(bound)
-    try:
-        first = date.fromisoformat(f"{value.removeprefix(_BEFORE)}-01")
-    except ValueError:  # an address may say anything
-        return exp.false()
     if day is None:
         return exp.false()
+    first = date.fromisoformat(f"{value.removeprefix(_BEFORE)}-01")
     start = values.add(first, "date")
     if value.startswith(_BEFORE):
         return exp.and_(_is_date(day), exp.LT(this=day, expression=start))

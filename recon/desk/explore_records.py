@@ -16,7 +16,8 @@ from sqlglot import exp
 from recon.database.connect import Database, Session
 from recon.database.watched import Statement, watched
 from recon.desk.explore import View, harmless
-from recon.desk.explore_facets import Chosen, Values, chosen_in, conditions, decisions, with_dates
+from recon.desk.explore_facets import Chosen, Values, chosen_in, conditions, decisions, keeps, with_dates
+from recon.errors import NotFound
 from recon.expressions import Side
 from recon.matching import keys, pairs
 from recon.matching.coverage import RECONCILED
@@ -54,7 +55,7 @@ def asked_in(given: Callable[[str], list[str]], view: View) -> Asked:
     """
 
     def one(name: str) -> str:
-        return next(iter(given(name)), "")
+        return next(filter(keeps, given(name)), "")
 
     orders: dict[str, Order] = {item: item for item in ORDERS}
     number = one("page")
@@ -88,8 +89,12 @@ def page(database: Database, view: View, asked: Asked) -> Page:
         database: where the records are.
         view: the run.
         asked: which of them.
+
+    Raises:
+        NotFound: the run's decisions were dropped meanwhile.
     """
     with database.session(read_only=True) as session:
+        _still_there(session, view)
         asking = watched(session)
         total = _found(asking, view, asked) if asked.key.strip() else view.cube.total(asked.chosen)
         last = max(-(-total // PAGE_ROWS), 1)
@@ -97,6 +102,18 @@ def page(database: Database, view: View, asked: Asked) -> Page:
         query, values = _query(view, asked, PAGE_ROWS, (asked.page - 1) * PAGE_ROWS)
         rows = asking.records(query.sql(DIALECT, pretty=True), *values.bound)
     return Page(rows, total, asked.page, tuple(asking.said))
+
+
+def _still_there(session: Session, view: View) -> None:
+    """Refuse a run that was left behind by so many later ones, while the page stayed open, that its decisions are gone."""
+    name = decisions(view.run)
+    name.set("alias", None)
+    if session.value("SELECT to_regclass($1)::text", name.sql(DIALECT)) is None:
+        raise NotFound(
+            f"The run {view.run.run} is no longer there.",
+            why=f"{view.run.reconciliation} was matched again many times since this page was opened.",
+            todo="Reload the page to see the latest run.",
+        )
 
 
 def key_of(view: View, row: dict[str, Any], side: Side) -> str | None:
@@ -205,7 +222,7 @@ def _chosen(view: View, asked: Asked, query: exp.Select, values: Values) -> exp.
         return query.where(_has_key(view, asked.key.strip(), values))
     if asked.chosen.get("month"):
         query = with_dates(view.bound, query)
-    found = conditions(view.bound, view.run, asked.chosen, values)
+    found = conditions(view.bound, view.run, view.cube, asked.chosen, values)
     return query.where(*found) if found else query
 
 

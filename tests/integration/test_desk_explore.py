@@ -109,6 +109,36 @@ def _none(database: Database, view: View) -> int:
     return explore_records.page(database, view, Asked({}, key="no such key")).total
 
 
+def test_an_address_with_months_of_another_day_lists_as_many_as_are_counted(database: Database, view: View) -> None:
+    """What stands together as older moves on from month to month, and addresses are sent to others."""
+    older = next(month for month in view.cube.months if month.startswith("before"))
+    number = view.cube.counts({})["month"][older]
+    year = int(older.removeprefix("before ")[:4])
+    for months, expected in (
+        ([f"before {year - 1}-01"], number),
+        ([f"before {year + 1}-01", older], number),
+        ([f"{year - 1}-01"], 0),
+        (["before 1", "2025-1"], 0),
+    ):
+        said = {"month": months, "outcome": [ALL]}
+        asked = explore_records.asked_in(lambda name, said=said: said.get(name, []), view)
+        found = explore_records.page(database, view, asked)
+        assert (found.total, len(_keys(view, database, asked))) == (expected, expected), months
+        assert sum(view.cube.counts(asked.chosen)["outcome"].values()) == expected
+
+
+def test_an_address_with_what_no_text_can_hold_says_nothing(database: Database, view: View) -> None:
+    said = {name: ["\0", "a\ud800"] for name in (*FACETS, "key", "order", "page")}
+    asked = explore_records.asked_in(lambda name: said.get(name, []), view)
+    assert asked == explore_records.asked_in(lambda _: [], view)
+
+
+def test_a_run_that_was_forgotten_while_a_page_was_open_says_so(database: Database, view: View) -> None:
+    execute(database, f"DROP TABLE recon.decisions_{view.run.run}")
+    with pytest.raises(NotFound, match="Reload the page"):
+        explore_records.page(database, view, Asked({}))
+
+
 def test_an_address_says_what_is_chosen_and_back(view: View) -> None:
     nothing = explore_facets.chosen_in(lambda _: [], view.cube)
     assert nothing["outcome"] == view.cube.unreconciled == ("proposed", "ambiguous", "unmatched")
