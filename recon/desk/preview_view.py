@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, localcontext
 from typing import Any
 
 from recon.backfill import approvals, drift
@@ -21,6 +22,7 @@ from recon.matching.run import Run
 from recon.reports import tables
 from recon.reports.tables import count, moment, percent
 
+_SUM_DIGITS = 200_000  # more than any numeric of PostgreSQL has
 SHOWN_CHARACTERS = 200  # of a value in a table
 _STATES = {  # icon and colour; whatever else there is has not been written yet
     "planned": ("◔", "doubt"), "approved": ("✓", "good"), "applying": ("▶", "doubt"), "applied": ("✓", "good"),
@@ -38,6 +40,8 @@ _STYLE = """<style>
 .rx tfoot th, .rx tfoot td { font-weight: 600; border-bottom: 0; }
 .rx .before { opacity: 0.7; } .rx .after { font-weight: 600; }
 .rx .rule { white-space: nowrap; } .rx .whole { white-space: nowrap; } .rx .sides dl { align-content: start; }
+.rx .rows tbody th { white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
+.rx .rows td.source { overflow-wrap: anywhere; min-width: 8rem; } .rx .rows td.beside { min-width: 12rem; overflow-wrap: anywhere; }
 .rx .images { min-width: 25rem; } .rx .images dl { grid-template-columns: 9.5rem minmax(3rem, 1fr) minmax(6rem, 1.3fr) max-content; gap: 0.15rem 0.6rem; }
 .rx .pairs { display: flex; flex-wrap: wrap; gap: 0.1rem 1rem; overflow-wrap: anywhere; }
 .rx .beside p { margin: 0 0 0.25rem; font-weight: 500; }
@@ -215,9 +219,15 @@ def _group(preview: Preview, item: Group, places: Sequence[int]) -> str:
     return f'<tr><th scope="row">{_text(item.rule or "no pass")}</th><td>{_text(item.action)}</td>{numbers}</tr>'
 
 
-def _sum(values: Iterable[Any]) -> Any:
+def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
+    """As PostgreSQL adds them up: no digit is lost, and infinities of both signs give NaN.
+
+    >>> _sum([Decimal("Infinity"), None, Decimal("-Infinity")]), _sum([Decimal("1e30"), Decimal("0.01")])
+    (Decimal('NaN'), Decimal('1000000000000000000000000000000.01'))
+    """
     held = [value for value in values if value is not None]
-    return sum(held) if held else None
+    with localcontext(prec=_SUM_DIGITS, traps=[]):
+        return sum(held, Decimal(0)) if held else None
 
 
 def page_words(preview: Preview, found: Page) -> str:
@@ -265,9 +275,9 @@ def _row(row: Row, head: Sequence[str], labels: Sequence[tuple[int, str]]) -> st
     )
     about = f"<p>{_text(row.about)}</p>" if row.about is not None else ""
     cells = [
-        ("", source),
+        ("source", source),
         ("rule", f'{_text(row.rule or "no pass")}<br><span class="quiet">{_text(row.action)}</span>'),
-        ("images", f"<dl>{''.join(_image(row, item) for item in row.images)}</dl>"),
+        ("images", f"<dl>{''.join(_image(row, item) for item in row.images if _written(item))}</dl>"),
         ("beside", f'{about}<div class="pairs">{beside}</div>'),
     ]
     body = "".join(
@@ -275,6 +285,11 @@ def _row(row: Row, head: Sequence[str], labels: Sequence[tuple[int, str]]) -> st
         for label, (kind, cell) in zip(head[1:], cells, strict=True)
     )
     return f'<tr><th scope="row" data-label="{tables.escape(visible(head[0]))}">{key}</th>{body}</tr>'
+
+
+def _written(item: Image) -> bool:
+    """Whether there is something to say of a column: of one that a row's action does not write nothing is staged."""
+    return item.changes or item.before is not None or item.after is not None
 
 
 def _image(row: Row, item: Image) -> str:

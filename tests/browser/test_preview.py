@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import openpyxl
@@ -14,6 +15,8 @@ from recon.backfill import plan as plans
 from recon.backfill import sign_off
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
+from recon.desk import preview, preview_view
+from recon.desk.preview_rows import Filter
 from recon.matching import run as runs
 from recon.matching.backtest import backtest
 from recon.workspace import Workspace
@@ -189,6 +192,41 @@ def test_a_refusal_says_what_why_and_what_to_do(
         visit.was_harmless()
     linked = "SELECT count(*) FROM historical_transactions WHERE category = 'rent' AND invoice_id IS NULL"
     assert rows(database, linked) == [(10,)]
+
+
+LONG = {
+    "name": "long",
+    "target": {"table": "pay", "key": "id"},
+    "source": {"table": "lease", "key": "id"},
+    "link": {"column": "lease_id"},
+    "passes": [{"name": "by_code", "on": {"code": "code"}}],
+    "show": ["t.note"],
+}
+
+
+def test_a_long_key_leaves_room_for_what_changes(
+    database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
+) -> None:
+    """Everything of a row is seen at once: the key is broken across lines, and no column is squeezed to nothing."""
+    execute(
+        database,
+        "CREATE TABLE lease (id text PRIMARY KEY, code int)",
+        "CREATE TABLE pay (id text PRIMARY KEY, code int, lease_id text, note text)",
+        "INSERT INTO lease VALUES (repeat('s', 90), 1)",
+        "INSERT INTO pay VALUES (repeat('t', 120), 1, NULL, repeat('n', 200))",
+    )
+    (workspace.root / "reconciliations" / "long.yaml").write_text(json.dumps(LONG), encoding="utf-8")
+    runs.match(database, workspace.spec("long"), "ann")
+    draft = preview.open_draft(database, workspace, "long")
+    with browser.new_page(viewport={"width": 1200, "height": 800}) as page:
+        page.set_content(preview_view.rows_html(draft, preview.rows(database, draft, Filter())))
+        assert page.evaluate("(it => it.scrollWidth - it.clientWidth)(document.querySelector('.scroll'))") == 0
+        beside = page.locator("td.beside").bounding_box()
+        row = page.locator("tbody tr").bounding_box()
+        assert beside
+        assert row
+        assert beside["width"] > 150
+        assert row["height"] < 500
 
 
 def _approved(database: Database, workspace: Workspace) -> Plan:

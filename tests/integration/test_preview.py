@@ -113,6 +113,17 @@ def test_where_nothing_would_change_there_is_nothing_to_plan(compared: Database,
     assert "there is nothing to plan" in preview_outcomes.outcome_html(made, draft)
 
 
+def test_of_a_column_that_a_row_does_not_write_nothing_is_said(compared: Database, workspace: Workspace) -> None:
+    """Nothing is staged of it, which is not to say that it is empty, or stays so."""
+    draft = preview.open_draft(compared, workspace, "simple")
+    found = preview.rows(compared, draft, Filter(actions=("update",)))
+    assert [item.column for item in found.rows[0].images] == ["amount", "code"]
+    shown = preview_view.rows_html(draft, found)
+    assert shown.count("<dt>amount</dt>") == len(found.rows)
+    assert "<dt>code</dt>" not in shown
+    assert "stays" not in shown
+
+
 def test_filters_pages_and_exact_sums(compared: Database, workspace: Workspace) -> None:
     made = plans.make(compared, workspace, workspace.spec("simple"), "ann")
     assert made is not None
