@@ -133,6 +133,16 @@ def test_an_address_with_what_no_text_can_hold_says_nothing(database: Database, 
     assert asked == explore_records.asked_in(lambda _: [], view)
 
 
+def test_breaks_are_read_once_whatever_is_chosen_among_them(database: Database, view: View) -> None:
+    """Joined to them, a planner that knows too few of them goes through all of them for each record: for minutes."""
+    asked = Asked({"age": ("new",), "assignee": (NONE,), "reason": ("tie",)})
+    said = next(item for item in explore_records.page(database, view, asked).statements if "LIMIT" in item.sql)
+    with database.session(read_only=True) as session:
+        plan = "\n".join(row[0] for row in session.rows(f"EXPLAIN {said.sql}", *said.values))
+    assert plan.count("(hashed SubPlan") == 2, plan
+    assert "Semi Join" not in plan
+
+
 def test_a_run_that_was_forgotten_while_a_page_was_open_says_so(database: Database, view: View) -> None:
     execute(database, f"DROP TABLE recon.decisions_{view.run.run}")
     with pytest.raises(NotFound, match="Reload the page"):
