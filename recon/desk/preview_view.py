@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 from recon.backfill import approvals, drift
@@ -226,7 +226,7 @@ def _sum(values: Iterable[Decimal | None]) -> Decimal | None:
     (Decimal('NaN'), Decimal('1000000000000000000000000000000.01'))
     """
     held = [value for value in values if value is not None]
-    with localcontext(prec=_SUM_DIGITS, traps=[]):
+    with localcontext(Context(prec=_SUM_DIGITS, traps=[])):
         return sum(held, Decimal(0)) if held else None
 
 
