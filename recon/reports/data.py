@@ -20,7 +20,7 @@ from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import UsageError
 from recon.expressions import TEXT_TYPES, Side
-from recon.matching import pairs
+from recon.matching import pairs, pool
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound, key_names
@@ -110,6 +110,7 @@ class ReportData:
     target: str
     source: str
     link: str | None
+    counted: str  # the side whose records are counted
     expected_coverage: float | None
     run: Run
     precision: Backtest | None  # of the rules that the run decided by, where it was measured
@@ -200,6 +201,7 @@ def gather(
             target=bound.target.label,
             source=bound.source.label,
             link=spec.link.column if spec.link else None,
+            counted=bound.relation[bound.population].label,
             expected_coverage=None if spec.expect.coverage is None else float(spec.expect.coverage),
             run=run,
             precision=precision,
@@ -255,28 +257,23 @@ def _then(run: Run) -> Coverage | None:
 
 
 def _live(session: Session, bound: Bound, run: Run) -> tuple[Coverage, tuple[Filled, ...]]:
-    """Coverage and identifiers of the target as it is now, in one scan."""
+    """Coverage of the population, and identifiers of the target, as they are now; each side is read once."""
     passes: dict[str, list[str]] = {}
     for rule in bound.passes:
         for name in bound.columns([left for left, _ in rule.rule.pairs], "t"):
             passes.setdefault(name, []).append(rule.name)
-    unlinked = exp.Is(this=bound.link.copy(), expression=exp.Null()) if bound.link is not None else exp.true()
-    everything = exp.Star()
-    query = exp.Select(
-        expressions=[
-            exp.func("now"),
-            exp.Count(this=everything),
-            _count_where(everything, unlinked),
-            *[exp.Count(this=_identifying(bound, name)) for name in passes],
-            *[_count_where(_identifying(bound, name), unlinked) for name in passes],
-        ]
-    ).from_(bound.target.aliased("t"))
-    if bound.target_where is not None:
-        query = query.where(bound.target_where.copy())
-    at, population, missing, *counts = session.rows(query.sql(DIALECT))[0]
+    linked = exp.Not(this=exp.Is(this=bound.link, expression=exp.Null())) if bound.link is not None else exp.false()
+    unlinked = exp.Not(this=linked)
+    counted = [
+        exp.func("now"),
+        *_counted(bound, run, "t", linked),
+        *[exp.Count(this=_identifying(bound, name)) for name in passes],
+        *[_count_where(_identifying(bound, name), unlinked) for name in passes],
+    ]
+    at, targets, held, left_out, *counts = _of_side(session, bound, "t", counted)
     filled, filled_unlinked = counts[: len(passes)], counts[len(passes) :]
     identifiers = tuple(
-        Filled(name, tuple(rules), of_all, population, of_unlinked, missing)
+        Filled(name, tuple(rules), of_all, targets, of_unlinked, targets - held)
         for (name, rules), of_all, of_unlinked in zip(passes.items(), filled, filled_unlinked, strict=True)
     )
     at = at.astimezone(UTC)
@@ -284,7 +281,34 @@ def _live(session: Session, bound: Bound, run: Run) -> tuple[Coverage, tuple[Fil
         outcomes = run.outcomes
         whole = run.population - outcomes.get("excluded", 0)
         return Coverage(sum(outcomes.get(name, 0) for name in RECONCILED), whole, at), identifiers
-    return Coverage(population - missing, population - run.outcomes.get("excluded", 0), at), identifiers
+    if bound.population == "s":
+        targets, held, left_out = _of_side(session, bound, "s", _counted(bound, run, "s", pool.held(bound)))
+    return Coverage(held, targets - left_out, at), identifiers
+
+
+def _of_side(session: Session, bound: Bound, side: Side, counted: list[exp.Expr]) -> Any:
+    query = exp.Select(expressions=counted).from_(bound.relation[side].aliased(side)).where(*bound.where(side))
+    return session.rows(query.sql(DIALECT))[0]
+
+
+def _counted(bound: Bound, run: Run, side: Side, linked: exp.Expr) -> list[exp.Expr]:
+    """How many records a side has, how many of them are linked, and how many a person left out that are not."""
+    everything = exp.Star()
+    found: list[exp.Expr] = [exp.Count(this=everything), _count_where(everything, linked)]
+    if side != bound.population or not run.outcomes.get("excluded"):
+        return [*found, exp.Literal.number(0)]
+    # Those that are still there: what was left out may have been deleted, or linked, since the run.
+    decided = tables.own("decisions", run.run)
+    decision = exp.Table(this=decided.this, db=decided.args["db"], alias=exp.TableAlias(this=identifier("d")))
+    same = [
+        exp.EQ(this=column("d", name), expression=key)
+        for name, key in zip(bound.key_names(side), bound.keys(side), strict=True)
+    ]
+    excluded = exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("excluded"))
+    is_left_out = exp.Exists(
+        this=exp.Select(expressions=[exp.Literal.number(1)]).from_(decision).where(excluded, *same)
+    )
+    return [*found, _count_where(everything, exp.and_(exp.Not(this=linked.copy()), is_left_out))]
 
 
 def _count_where(counted: exp.Expr, condition: exp.Expr) -> exp.Filter:

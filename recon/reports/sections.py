@@ -57,7 +57,7 @@ def headline(data: ReportData) -> Html:
         ),
         _tile(
             count(now.missing), "not linked",
-            f"{percent(now.missing / now.population)} of {escape(words(data.target))}" if now.population else "",
+            f"{percent(now.missing / now.population)} of {escape(words(data.counted))}" if now.population else "",
         ),
         _tile(count(data.ageing.breaks), "open breaks", _breaks(data)),
         _tile(count(len(data.queue)), "plans waiting", _longest(data)),

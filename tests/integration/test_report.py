@@ -18,10 +18,12 @@ from recon.backfill import plan as plans
 from recon.backfill import sign_off
 from recon.database.connect import Database
 from recon.errors import NotFound, ReportFailed, UsageError
+from recon.matching import overrides
 from recon.matching import run as runs
 from recon.reports import sections
 from recon.reports.data import gather
 from recon.reports.run import NOTEBOOK, latest, report, run_notebook
+from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, load_rent_sample, recon, rent_spec, rows
 
@@ -205,6 +207,47 @@ def test_every_figure_is_counted_from_the_tables(rent: Database, workspace: Work
     assert later.before == found.before
     assert [item.says.split(" ")[0] for item in later.moments] == ["before", "run", "now"]
     assert gather(rent, workspace, RENT, plan.plan).run.run == plan.run
+
+
+def test_what_a_person_left_out_is_left_out_only_while_it_is_there_and_not_linked(
+    rent: Database, workspace: Workspace
+) -> None:
+    """INV-11: a duplicate that was left out and then deleted, or linked by hand, never makes more than all linked."""
+    for key in ("1551", "1526"):
+        overrides.decide(rent, rent_spec(), actor="ann", kind="exclude", target=key, source=None, reason="entered twice")
+    runs.match(rent, rent_spec(), "ann")
+    assert gather(rent, workspace, RENT).now.population == 133
+    execute(rent, "DELETE FROM historical_transactions WHERE id = 1551")
+    execute(rent, "UPDATE historical_transactions SET invoice_id = 1 WHERE category = 'rent' AND invoice_id IS NULL")
+    found = gather(rent, workspace, RENT)
+    assert (found.now.linked, found.now.population, found.now.missing) == (134, 134, 0)
+
+
+def test_coverage_now_is_of_the_side_that_is_counted(database: Database, workspace: Workspace) -> None:
+    """With `population: source` the records of the target that nobody asks for are not missing."""
+    execute(
+        database,
+        "CREATE TABLE hub (id int PRIMARY KEY, name text, legacy_id int)",
+        "CREATE TABLE legacy (id int PRIMARY KEY, name text)",
+        "INSERT INTO hub SELECT n, 'n' || n, CASE WHEN n <= 4 THEN n END FROM generate_series(1, 100) AS n",
+        "INSERT INTO legacy SELECT n, 'n' || n FROM generate_series(1, 10) AS n",
+    )
+    spec = Reconciliation.model_validate(
+        {
+            "name": "legacy_ids", "population": "source", "cardinality": "one_to_one",
+            "target": {"table": "hub", "key": "id"}, "source": {"table": "legacy", "key": "id"},
+            "link": {"column": "legacy_id"}, "passes": [{"name": "name", "on": {"name": "name"}}],
+        }
+    )  # fmt: skip
+    folder = workspace.root / "reconciliations"
+    folder.mkdir(exist_ok=True)
+    (folder / "legacy_ids.yaml").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)))
+    runs.match(database, workspace.spec("legacy_ids"), "ann")
+    found = gather(database, workspace, "legacy_ids")
+    assert (found.now.linked, found.now.population) == (4, 10)
+    assert found.before is not None
+    assert found.before.share == found.now.share
+    assert "60.0 % of legacy" in text_of(sections.headline(found))
 
 
 def test_blank_text_does_not_count_as_an_identifier(rent: Database, workspace: Workspace) -> None:
