@@ -6,6 +6,7 @@ Every bar has its name and its number beside it, so nothing depends on telling c
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,9 @@ INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 CURVE_PIXELS = 360
-ROOM_FOR_WORDS = 1.4  # the same, where a few words stand
-ROOM_FOR_TEXT = 1.16  # of the axis beyond the longest bar, where its number stands
+LETTER_PIXELS = 8  # the widest that a digit or letter of a bar's text is, on average
+LABEL_LETTERS = 26  # of one line of a bar's name
+TEXT_EDGE_PIXELS = 10  # between a bar and its text, and between the text and the edge
 
 # Blue is reconciled (darker: new), amber waits for a person, red is missing, grey is outside or the whole.
 _FILLS = {
@@ -101,7 +103,7 @@ def waterfall(steps: Sequence[Step]) -> go.Figure:
             type="line", x0=end, x1=end, y0=place + BAR / 2, y1=place + 1 - BAR / 2,
             line={"color": MUTED, "width": 1, "dash": "dot"},
         )  # fmt: skip
-    _style(figure, len(steps), labels, max(ends, default=0))
+    _style(figure, len(steps), labels, max(ends, default=0), [f"+{count(step.records)}" for step in steps])
     figure.update_xaxes(title={"text": "records", "font": {"size": 12, "color": MUTED}})
     return figure
 
@@ -126,15 +128,17 @@ def coverage(before: Coverage | None, now: Coverage, expected: float | None = No
             },
             hovertemplate=f"{says}: %{{x:.1%}}<extra></extra>",
         )  # fmt: skip
+    texts = [f"{count(item.linked)} of {records(item.population)}" for _, item in bars if item]
     for place, (_, item) in enumerate(bars):
         if item:
             figure.add_annotation(
                 x=1, y=place, xanchor="left", xshift=8, showarrow=False, align="left",
-                text=f"<b>{percent(item.share)}</b>  {count(item.linked)} of {records(item.population)}",
+                text=f"<b>{percent(item.share)}</b><br>{count(item.linked)} of {records(item.population)}",
+                font={"size": 12},
             )  # fmt: skip
-    _style(figure, len(bars), [label for label, _ in bars], 1)
+    _style(figure, len(bars), [label for label, _ in bars], 1, texts)
     figure.update_layout(barmode="stack")
-    figure.update_xaxes(tickformat=".0%", range=[0, 1.42], tickvals=[0, 0.25, 0.5, 0.75, 1])
+    figure.update_xaxes(tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     if expected is not None:
         figure.add_shape(
             type="line", x0=expected, x1=expected, yref="paper", y0=0, y1=1, line={"color": INK, "width": 1.5}
@@ -165,10 +169,10 @@ def reasons(found: Mapping[str, int]) -> go.Figure:
     for place, number in enumerate(found.values()):
         figure.add_annotation(
             x=number, y=place, xanchor="left", xshift=6, showarrow=False,
-            text=f"<b>{records(number)}</b>  {percent(number / whole)}",
+            text=f"<b>{records(number)}</b><br>{percent(number / whole)}", align="left", font={"size": 12},
         )  # fmt: skip
-    _style(figure, len(found), labels, max(found.values(), default=0))
-    figure.update_xaxes(range=[0, max(*found.values(), 1) * ROOM_FOR_WORDS])
+    texts = [records(number) for number in found.values()]
+    _style(figure, len(found), labels, max(found.values(), default=0), texts)
     return figure
 
 
@@ -187,20 +191,20 @@ def ageing(classes: Sequence[AgeClass]) -> go.Figure:
             marker={"color": color, "pattern": {"shape": pattern, **_PATTERN_STYLE}},
             hovertemplate=f"{says}: %{{x:,}} breaks<extra></extra>",
         )  # fmt: skip
+    texts: list[str] = []
     for place, item in zip(places, classes, strict=True):
-        beside = f"  {count(item.nobody)} of them nobody's" if item.nobody and item.assigned else ""
-        beside = "  nobody has them" if item.nobody and not item.assigned else beside
+        beside = f"{count(item.nobody)} of them nobody's" if item.nobody and item.assigned else ""
+        beside = "nobody has them" if item.nobody and not item.assigned else beside
+        texts += [count(item.breaks), beside]
         figure.add_annotation(
             x=item.breaks, y=place, xanchor="left", xshift=6, showarrow=False,
-            text=f"<b>{count(item.breaks)}</b>{beside}", font={"color": INK if item.breaks else MUTED},
+            text=f"<b>{count(item.breaks)}</b>{'<br>' if beside else ''}{beside}", align="left",
+            font={"color": INK if item.breaks else MUTED, "size": 12},
         )  # fmt: skip
-    _style(figure, len(classes), [item.age for item in classes], max((item.breaks for item in classes), default=0))
-    figure.update_layout(barmode="stack")
     longest = max((item.breaks for item in classes), default=0)
-    figure.update_xaxes(
-        title={"text": "open breaks", "font": {"size": 12, "color": MUTED}},
-        range=[0, max(longest, 1) * ROOM_FOR_WORDS],
-    )
+    _style(figure, len(classes), [item.age for item in classes], longest, texts)
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(title={"text": "open breaks", "font": {"size": 12, "color": MUTED}})
     return figure
 
 
@@ -330,22 +334,32 @@ def _label(text: str) -> str:
     return html.escape(text, quote=False)
 
 
-def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float) -> None:
+def _lines_of(label: str) -> str:
+    """A long label in lines, which leave room for the bars on a phone."""
+    return "<br>".join(textwrap.wrap(label, LABEL_LETTERS, break_long_words=False, break_on_hyphens=False)) or label
+
+
+def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float, texts: Sequence[str]) -> None:
+    """The look of bars; to their right is room for the longest of the texts that stand beside them.
+
+    That room is in pixels, for a share of the width is too little on paper and on a phone: a number would lose digits.
+    """
+    room = TEXT_EDGE_PIXELS * 2 + LETTER_PIXELS * max((len(text) for text in texts), default=0)
     axis: dict[str, Any] = {"zeroline": False, "automargin": True, "fixedrange": True}
     figure.update_layout(
         template="none",
         font={"family": FONT, "size": 14, "color": INK},
         height=EDGE_PIXELS + bars * BAR_PIXELS,
-        margin={"l": 8, "r": 8, "t": 20, "b": 8},
+        margin={"l": 8, "r": room, "t": 20, "b": 8},
         showlegend=False,
         bargap=0,
         hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
         xaxis={
-            **axis, "range": [0, max(longest, 1) * ROOM_FOR_TEXT], "gridcolor": GRID, "tickformat": ",d",
+            **axis, "range": [0, max(longest, 1)], "gridcolor": GRID, "tickformat": ",d",
             "tickfont": {"size": 12, "color": MUTED}, "ticks": "",
         },
         yaxis={
-            **axis, "range": [bars - 0.5, -0.5], "tickvals": list(range(bars)), "ticktext": list(labels),
+            **axis, "range": [bars - 0.5, -0.5], "tickvals": list(range(bars)), "ticktext": [_lines_of(label) for label in labels],
             "ticklabelstandoff": 10, "showgrid": False,
         },
     )  # fmt: skip

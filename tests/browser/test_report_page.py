@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import Browser, Page
 
@@ -15,6 +18,9 @@ from recon.database.connect import Database
 from recon.matching import breaks
 from recon.matching import run as runs
 from recon.matching.backtest import backtest
+from recon.reports import figures, offline
+from recon.reports.ageing import AgeClass
+from recon.reports.data import Coverage, Step
 from recon.reports.run import report
 from recon.workspace import Workspace
 from tests.browser.desk import ARTEFACTS
@@ -108,3 +114,41 @@ def test_the_report_opens_without_a_network_draws_every_figure_and_fits_screen_a
                 assert "How to make this report again" in text
                 assert len(re.findall("\f", text)) > 3
         page.context.close()
+
+
+@pytest.mark.parametrize("width", [680, 400])  # paper, a phone
+def test_no_number_of_millions_is_cut_off_at_the_edge_of_a_figure(browser: Browser, tmp_path: Path, width: int) -> None:
+    many = 12_345_678
+    at = datetime.now(UTC)
+    drawn = [
+        figures.coverage(Coverage(many // 3, many, at), Coverage(many // 2, many, at), 0.999),
+        figures.waterfall(
+            [
+                Step("linked before", "linked", many // 2),
+                Step("the same property and another tenant of it", "matched", many - many // 2),
+                Step("population", "population", many),
+            ]
+        ),
+        figures.reasons({"its source is linked already": many - 1, "tie": 1}),
+        figures.ageing([AgeClass("over 30 days", many // 2, many // 2), AgeClass("new", many // 3, 0)]),
+    ]
+    outputs = [
+        nbformat.v4.new_output("display_data", {offline.PLOTLY: json.loads(str(one.to_json()))}) for one in drawn
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("", outputs=outputs)])
+    path = tmp_path / "page.html"
+    path.write_text(offline.page(notebook, "many"), encoding="utf-8")
+    page, _, _ = open_offline(browser, path, width)
+    page.wait_for_function(f"document.querySelectorAll('.drawing .main-svg').length >= {3 * len(drawn)}")
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('.drawing')].flatMap(drawing => {
+            const edge = drawing.getBoundingClientRect();
+            return [...drawing.querySelectorAll('svg text')]
+                .filter(text => text.textContent.trim() && text.getBoundingClientRect().width)
+                .filter(text => text.getBoundingClientRect().right > edge.right + 1
+                    || text.getBoundingClientRect().left < edge.left - 1)
+                .map(text => text.textContent);
+        })"""
+    )
+    page.context.close()
+    assert cut == []

@@ -214,7 +214,9 @@ def test_what_a_person_left_out_is_left_out_only_while_it_is_there_and_not_linke
 ) -> None:
     """INV-11: a duplicate that was left out and then deleted, or linked by hand, never makes more than all linked."""
     for key in ("1551", "1526"):
-        overrides.decide(rent, rent_spec(), actor="ann", kind="exclude", target=key, source=None, reason="entered twice")
+        overrides.decide(
+            rent, rent_spec(), actor="ann", kind="exclude", target=key, source=None, reason="entered twice"
+        )
     runs.match(rent, rent_spec(), "ann")
     assert gather(rent, workspace, RENT).now.population == 133
     execute(rent, "DELETE FROM historical_transactions WHERE id = 1551")

@@ -57,7 +57,7 @@ def test_coverage_shows_before_and_now_with_their_counts_and_the_expected_share(
     """INV-11."""
     figure = figures.coverage(Coverage(125, 135, AT), Coverage(135, 135, AT), expected=0.95)
     said = [note.text.replace("\N{NO-BREAK SPACE}", " ") for note in figure.layout.annotations]
-    assert said == ["<b>92.6 %</b>  125 of 135 records", "<b>100.0 %</b>  135 of 135 records", "expected 95.0 %"]
+    assert said == ["<b>92.6 %</b><br>125 of 135 records", "<b>100.0 %</b><br>135 of 135 records", "expected 95.0 %"]
     assert list(figure.data[0].x) == [125 / 135, 1.0]
     assert figure.layout.shapes[0].x0 == 0.95
 
@@ -69,7 +69,7 @@ def test_coverage_of_one_moment_is_one_bar() -> None:
 
 def test_coverage_of_nothing_has_no_share() -> None:
     figure = figures.coverage(None, Coverage(0, 0, AT))
-    assert figure.layout.annotations[0].text == "<b>—</b>  0 of 0 records"
+    assert figure.layout.annotations[0].text == "<b>—</b><br>0 of 0 records"
 
 
 # -- ageing, reasons, trend ------------------------------------------------------------------------------
@@ -91,13 +91,13 @@ def test_ages_are_stacked_by_who_has_them_and_say_what_nobody_has() -> None:
     assert [list(bars.x) for bars in figure.data] == [[2, 0], [3, 0]]
     assert figure.data[0].marker.pattern.shape != figure.data[1].marker.pattern.shape
     assert list(figure.layout.yaxis.ticktext) == ["over 30 days", "new"]
-    assert [note.text for note in figure.layout.annotations] == ["<b>5</b>  3 of them nobody's", "<b>0</b>"]
+    assert [note.text for note in figure.layout.annotations] == ["<b>5</b><br>3 of them nobody's", "<b>0</b>"]
 
 
 def test_reasons_say_their_number_and_their_share() -> None:
     figure = figures.reasons({"no_candidate": 3, "null_key": 1})
     said = [note.text.replace("\N{NO-BREAK SPACE}", " ") for note in figure.layout.annotations]
-    assert said == ["<b>3 records</b>  75.0 %", "<b>1 record</b>  25.0 %"]
+    assert said == ["<b>3 records</b><br>75.0 %", "<b>1 record</b><br>25.0 %"]
 
 
 def test_the_trend_shows_coverage_and_precision_of_each_run_and_what_is_expected() -> None:
