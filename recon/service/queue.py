@@ -31,7 +31,11 @@ SILENT_SECONDS = 30.0  # a worker that did not say for so long that it lives may
 KEEP_HOURS = 24 * 90  # what has ended is kept for a quarter of a year
 # A server finds out within a minute that the machine of a worker is gone, and lets its lock go.
 _ALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
-_LATEST = "SELECT periodic_id, max(defer_timestamp) AS at FROM procrastinate_periodic_defers GROUP BY periodic_id"
+# What a clock that was ahead put in counts once it is due; until then it would keep everything else out.
+_LATEST = """
+    SELECT periodic_id, max(defer_timestamp) AS at FROM procrastinate_periodic_defers
+    WHERE defer_timestamp <= %(now)s GROUP BY periodic_id
+"""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,10 @@ class Queue:
         file was written. What is due while its job of an earlier time still waits is left out.
         """
         due = {entry: int(schedules.last_tick(entry, now).timestamp()) for entry in entries}
-        due = {entry: at for entry, at in due.items() if at > self._handled.get(_key(entry), 0)}
+        due = {entry: at for entry, at in due.items() if at != self._handled.get(_key(entry))}
         if not due:
             return
-        rows = await self.app.connector.execute_query_all_async(_LATEST)
+        rows = await self.app.connector.execute_query_all_async(_LATEST, now=int(now.timestamp()))
         latest = {row["periodic_id"]: row["at"] for row in rows}
         for entry, at in due.items():
             if at > latest.get(_key(entry), since.timestamp()):

@@ -195,6 +195,10 @@ def test_of_the_times_that_passed_only_the_last_is_made_up_for(rent: Database, h
     assert at(6, 10) == []
     os.utime(path)  # another entry was changed
     assert at(7, 7) == ["2026-11-07T07:00:00+00:00"]
+    os.utime(path, (written.timestamp(), written.timestamp()))
+    assert at(25, 9) == ["2026-11-25T07:00:00+00:00"]  # a clock that is ahead, and is set right: no silence until then
+    assert at(8, 9) == ["2026-11-08T07:00:00+00:00"]
+    assert at(8, 10) == []
 
 
 def test_a_worker_without_a_database_says_so(home: Workspace) -> None:
