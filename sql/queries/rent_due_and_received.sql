@@ -8,18 +8,21 @@
 -- the start to the end, both included, but none after the day $1: an ongoing lease is due up to that day.
 -- RECEIVED comes from the rent payments linked to the lease, by the month of their date. Arrears = DUE − RECEIVED of
 -- the month; the balance adds them up: above zero is owed, below zero is paid ahead.
--- Leases that are not monthly are left out; rent_leases.sql names them.
+-- Leases that are not monthly, or have no first day (-infinity), are left out; rent_leases.sql names them. An end of
+-- infinity is that of an ongoing lease.
 WITH asked AS (
     SELECT coalesce($1::date, current_date) AS as_of, nullif($2::text, '')::bigint AS lease
 ),
 leases AS (
     SELECT
         invoices.id AS invoice_id, invoices.lease_reference, invoices.property_id, invoices.customer_id,
-        invoices.start_date, invoices.end_date, invoices.rent_amount::numeric(14, 2) AS rent_amount,
+        invoices.start_date, nullif(invoices.end_date, 'infinity') AS end_date,
+        invoices.rent_amount::numeric(14, 2) AS rent_amount,
         least(invoices.end_date, asked.as_of) AS last_day -- least() passes over NULL, which is an ongoing lease
     FROM invoices
     CROSS JOIN asked
-    WHERE invoices.frequency = 'monthly' AND (asked.lease IS NULL OR invoices.id = asked.lease)
+    WHERE invoices.frequency = 'monthly' AND isfinite(invoices.start_date)
+        AND (asked.lease IS NULL OR invoices.id = asked.lease)
 ),
 received AS (
     SELECT
@@ -28,6 +31,7 @@ received AS (
     FROM historical_transactions AS payment
     CROSS JOIN asked
     WHERE payment.category = 'rent' AND payment.transaction_date <= asked.as_of
+        AND isfinite(payment.transaction_date)
     GROUP BY 1, 2
 ),
 months AS (

@@ -16,6 +16,7 @@ import pytest
 
 from recon import workflow
 from recon.database.connect import Database
+from recon.errors import UsageError
 from recon.systems.rent_payments import rent
 from recon.systems.rent_payments.sheets import HEADER
 from recon.workspace import Workspace
@@ -226,6 +227,36 @@ def test_the_workbook_s_formulas_compute_what_sql_gives_and_follow_a_changed_ren
     assert money(summary["Rent DUE"]) == sum(row[2] for row in changed.values())
     assert money(summary["Rent RECEIVED"]) == sum(row[3] for row in changed.values())
     assert summary["RECEIVED agrees with Payments"] == "yes"
+
+
+@pytest.mark.one_engine
+def test_days_that_no_spreadsheet_knows_leave_out_their_leases_and_say_so(
+    database: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INV-18: an end of infinity is an ongoing lease; a year that was mistyped as 0025 does not bend the sums."""
+    fill(database)
+    execute(database, "UPDATE invoices SET end_date = 'infinity' WHERE id = 1")
+    sound = due_rows(workflow.workbook(database, workspace, RENT, AS_OF))
+    assert sound == expected(LEASES, PAYMENTS)
+    execute(
+        database,
+        "UPDATE invoices SET start_date = '0025-01-31' WHERE id = 2",
+        "UPDATE invoices SET start_date = '-infinity' WHERE id = 6",
+        "UPDATE historical_transactions SET transaction_date = '0023-05-02' WHERE id = 8",  # of lease 3
+    )
+    path = workflow.workbook(database, workspace, RENT, AS_OF)
+    assert due_rows(path) == {key: row for key, row in sound.items() if key[0] not in (2, 3, 6)}
+    book = openpyxl.load_workbook(path, data_only=True)
+    notes = [row[0] for row in book["Notes"].iter_rows(values_only=True)]
+    assert any("lease id 2, 3, 6" in str(note) for note in notes)
+    assert {row[0] for row in values(path, "Leases")}.isdisjoint({2, 3, 6})
+    with pytest.raises(UsageError):
+        workflow.workbook(database, workspace, RENT, date(1850, 1, 1))
+
+    monkeypatch.setattr("recon.systems.rent_payments.sheets.MOST_PAYMENTS", 3)
+    monkeypatch.setattr(rent, "payment_history", None)  # what is too much is not fetched
+    short = openpyxl.load_workbook(workflow.workbook(database, workspace, RENT, AS_OF))
+    assert short.sheetnames == ["Summary", "Breaks", "Notes"]
 
 
 def due_columns(path: Path) -> list[Any]:

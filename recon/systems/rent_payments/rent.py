@@ -12,6 +12,7 @@ Money is in the currency of the data, dates have no time zone. Leases that are n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from decimal import Decimal
@@ -104,6 +105,35 @@ def statement(session: Session, invoice_id: int, as_of: date) -> list[Month]:
 def payment_history(session: Session, as_of: date) -> list[Payment]:
     """Every linked rent payment up to a day, by tenant and date."""
     return [Payment(*row) for row in _rows(session, "rent_payments_by_tenant", Payment, as_of)]
+
+
+def counted(session: Session, as_of: date, without: Sequence[int]) -> tuple[int, int]:
+    """How many months and how many payments there are up to a day, leases `without` left out; none is fetched."""
+    session.users_path()
+    months = session.value(_number_of("rent_due_and_received", 3), as_of, None, list(without))
+    payments = session.value(_number_of("rent_payments_by_tenant", 2), as_of, list(without))
+    return months, payments
+
+
+def _number_of(name: str, place: int) -> str:
+    listed = _query(name).rstrip("; \n")
+    return f"SELECT count(*) FROM (\n{listed}\n) AS listed WHERE invoice_id <> ALL (${place}::bigint[])"  # noqa: S608 (text of our own)
+
+
+def out_of_time(session: Session, first: date) -> list[int]:
+    """Leases with a start, an end or a linked payment before a day, or at no day (infinity): most are slips of the pen."""
+    session.users_path()
+    return [identity for (identity,) in session.rows(_OUT_OF_TIME, first)]
+
+
+_OUT_OF_TIME = """
+    SELECT invoices.id FROM invoices
+    WHERE invoices.start_date < $1 OR NOT isfinite(invoices.start_date) OR invoices.end_date < $1 OR EXISTS (
+        SELECT FROM historical_transactions AS payment
+        WHERE payment.invoice_id = invoices.id AND payment.category = 'rent' AND payment.transaction_date < $1
+    )
+    ORDER BY invoices.id
+"""
 
 
 def _rows(session: Session, name: str, kind: type, *values: object) -> list[tuple[Any, ...]]:

@@ -16,10 +16,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from recon.database.connect import Session
+from recon.errors import UsageError
 from recon.matching.bound import Bound
 from recon.matching.privacy import VEIL
 from recon.reports.break_list import hidden
-from recon.reports.cells import DAY
+from recon.reports.cells import DAY, FIRST_DAY
 from recon.reports.sheets import HEAD, QUIET, RULE, Book
 from recon.reports.workbook import Extra, Line
 from recon.spec import Reconciliation
@@ -35,6 +36,8 @@ MONTH = "mmm yyyy"
 AS_OF = "as_of"  # the name that formulas call the day by
 HEADER = 3  # the row of the headings, from 0; above it a title, a sentence, and on "Leases" the day
 MOST_MONTHS = 10_000  # rows of live formulas that Excel computes while one waits; a sum over Payments stands in each
+MOST_PAYMENTS = 50_000  # each of those sums looks through all of them
+NAMED_LEASES = 20  # of those that are left out; their number is said too
 MOST_STATEMENTS = 1_000  # of one sheet: Excel knows 1,026 page breaks
 SPARE = 1_000  # rows below the payments that sums take in, for payments that somebody adds
 INPUT = {"bg_color": "#FFF9E3", "font_color": "#1F4E9E"}
@@ -58,15 +61,32 @@ def _add(book: Book, session: Session, bound: Bound, as_of: date) -> Sequence[Li
     private = [name for side, names in _READ.items() for name in names if hidden(bound, side, name)]  # pyright: ignore[reportArgumentType] (t or s)
     if private:
         return [Line("Rent sheets", f"left out: {', '.join(private)} is private")]
-    months = rent.due_and_received(session, as_of)
-    if len(months) > MOST_MONTHS:
-        book.remark(
-            f"The rent sheets are left out: {len(months):,} months of leases are more than the {MOST_MONTHS:,} that live "
-            "formulas are good for. sql/queries/rent_due_and_received.sql gives them all."
-        )
-        return [Line("Rent sheets", "left out: too many months; see Notes")]
-    found = _Rent(as_of, rent.leases(session), months, rent.payment_history(session, as_of))
-    return _Sheets(book, _veiled(bound, found)).write()
+    if as_of < FIRST_DAY:
+        raise UsageError(f"No spreadsheet counts to {as_of}.", todo=f"Give a day from {FIRST_DAY} on.")
+    odd = rent.out_of_time(session, FIRST_DAY)
+    months, payments = rent.counted(session, as_of, odd)
+    for number, most, what in (
+        (months, MOST_MONTHS, "months of leases"),
+        (payments, MOST_PAYMENTS, "payments"),
+    ):
+        if number > most:
+            book.remark(
+                f"The rent sheets are left out: {number:,} {what} are more than the {most:,} that live formulas are good "
+                "for. sql/queries/rent_due_and_received.sql gives all months."
+            )
+            return [Line("Rent sheets", f"left out: too many {what}; see Notes")]
+    every = _Rent(
+        as_of, rent.leases(session), rent.due_and_received(session, as_of), rent.payment_history(session, as_of)
+    )
+    lines = _Sheets(book, _veiled(bound, _without(every, frozenset(odd)))).write()
+    if not odd:
+        return lines
+    named = ", ".join(map(str, odd[:NAMED_LEASES])) + (", …" if len(odd) > NAMED_LEASES else "")
+    book.remark(
+        f"{len(odd):,} leases are left out of the rent sheets, with their payments (lease id {named}): a day of theirs is "
+        f"before {FIRST_DAY} or none at all, which no spreadsheet can reckon with. Correct it, and make a new workbook."
+    )
+    return [*lines, Line("Leases left out for their dates; see Notes", len(odd))]
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,25 @@ class _Rent:
     leases: list[Lease]
     months: list[Month]
     payments: list[Payment]  # by tenant and date
+
+
+def _without(found: _Rent, odd: Container[int]) -> _Rent:
+    """Without these leases; what a tenant paid so far is added up anew."""
+    if not odd:
+        return found
+    payments: list[Payment] = []
+    for item in found.payments:
+        if item.invoice_id in odd:
+            continue
+        earlier = payments[-1] if payments and payments[-1].customer_id == item.customer_id else None
+        so_far = item.amount + (earlier.received_so_far if earlier else 0)
+        payments.append(replace(item, received_so_far=so_far))
+    return replace(
+        found,
+        leases=[item for item in found.leases if item.invoice_id not in odd],
+        months=[item for item in found.months if item.invoice_id not in odd],
+        payments=payments,
+    )
 
 
 def _veiled(bound: Bound, found: _Rent) -> _Rent:
