@@ -16,7 +16,7 @@ import typer
 from recon import __version__
 from recon.commands import backfill, check, look, match, people, place, report, rules, run, service, standing
 from recon.commands.shared import DONE, FAILED, print_json
-from recon.errors import ReconError, UsageError, visible
+from recon.errors import ReconError, UsageError, of_place, visible
 
 # What every complaint about options and arguments is: click's class, or that of the copy some versions of Typer bring.
 _Misused: type[Exception] = typer.BadParameter.__mro__[1]
@@ -89,6 +89,8 @@ def main() -> NoReturn:
             raise
         if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
             _fail(_not_utf8("A name or a setting"), UsageError.exit_code)
+        if place := of_place(error):
+            _fail(place, place.exit_code)
         # Its text may hold values or a URL, so only its kind and place are named.
         *_, last = traceback.extract_tb(error.__traceback__)
         unknown = ReconError(

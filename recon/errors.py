@@ -8,6 +8,7 @@ nothing more exact is known; the exit code is the one the command line ends with
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 
@@ -93,6 +94,30 @@ class VerifyFailed(ReconError):
 
 class ReportFailed(ReconError):
     """The notebook of a report or of a run failed."""
+
+
+class NoPlace(ReconError):
+    """A file or a folder cannot be written or read: a full disk, a right that is missing."""
+
+
+_OF_PLACES = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)
+
+
+def of_place(error: BaseException) -> NoPlace | None:
+    """What the system said of a file, as an error of ours; None where it is about something else."""
+    if not isinstance(error, OSError) or error.errno not in _OF_PLACES:
+        return None
+    where = f"{error.filename} cannot be used." if error.filename else "A file could not be written."
+    return NoPlace(where, why=f"The system says: {error.strerror}.", todo="Make room or give the right, and try again.")
 
 
 # -- refusals: exit code 4 -------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ def _said(error: BaseException) -> str:
     """An error as the database keeps it."""
     if isinstance(error, ReportFailed):
         return error.why
+    error = errors.of_place(error) or error
     if isinstance(error, ReconError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -317,5 +318,8 @@ def _write_page(notebook: NotebookNode, path: Path, title: str) -> Path:
     from recon.reports import offline
 
     unfinished = path.with_suffix(".html.tmp")
-    unfinished.write_text(offline.page(notebook, title), encoding="utf-8")
-    return unfinished.replace(path)
+    try:
+        unfinished.write_text(offline.page(notebook, title), encoding="utf-8")
+        return unfinished.replace(path)
+    finally:  # a full disk is not filled with what nobody can open
+        unfinished.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recon import workflow
 from recon.database.connect import Database
-from recon.errors import Locked, ReconError
+from recon.errors import Locked, ReconError, of_place
 from recon.service.schedules import Kind
 from recon.workspace import Workspace
 
@@ -43,4 +43,5 @@ def wait_after(error: BaseException, attempts: int) -> int | None:
 
 def said(error: BaseException) -> str:
     """A failure in words; of what is not ours the kind only, for its text may hold values or a URL."""
+    error = of_place(error) or error
     return str(error) if isinstance(error, ReconError) else f"Something unforeseen went wrong ({type(error).__name__})."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -361,6 +362,29 @@ def notebook(folder: Path, *cells: str) -> Path:
     path = folder / "own {notebook}.ipynb"
     path.write_text(nbformat.writes(whole), encoding="utf-8")
     return path
+
+
+def test_a_reports_folder_that_cannot_be_written_is_named(
+    rent: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.match(rent, rent_spec(), "ann")
+    (workspace.root / "recon.toml").touch()
+    workspace.reports.write_text("not a folder", encoding="utf-8")
+    for more in ([], ["--excel"]):
+        result = recon("report", RENT, *more, cwd=workspace.root, url=rent.url)
+        assert result.code == 1
+        assert f"{workspace.reports} cannot be used." in " ".join(result.err.split())
+        assert "The system says: File exists." in result.err
+    workspace.reports.unlink()
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("recon.reports.offline.page", full)
+    with pytest.raises(OSError, match="No space"):
+        report(rent, workspace, RENT)
+    assert [path.name.partition("-failed")[1:] for path in workspace.reports.iterdir()] == [("-failed", ".ipynb")]
+    assert rows(rent, "SELECT error FROM recon.notebook_runs")[0][0].startswith("A file could not be written.")
 
 
 def test_an_unknown_parameter_is_refused(tmp_path: Path) -> None:
