@@ -30,6 +30,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
 SEEN_MILLISECONDS = 20_000  # a first page loads all of marimo's scripts
+HIGHEST = 8_000  # pixels of a picture
 ARTEFACTS = ROOT / "tests" / "browser" / "artefacts"  # screenshots, for people to look at; not in git
 
 
@@ -57,9 +58,23 @@ class Visit:
         expect(self.page.get_by_text(text, exact=True).first).to_be_visible()
 
     def shot(self, name: str) -> None:
-        """Keep a picture of the whole page for people to look at."""
+        """Keep a picture of the whole page for people to look at.
+
+        An app scrolls inside the window, so the window is made as high as what it holds.
+        """
         ARTEFACTS.mkdir(exist_ok=True)
+        size = self.page.viewport_size
+        assert size is not None
+        high = self.page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(it => it.scrollHeight))")
+        self.page.set_viewport_size({"width": size["width"], "height": min(high, HIGHEST)})
         self.page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
+        self.page.set_viewport_size(size)
+
+    def file(self, label: str) -> bytes:
+        """What is downloaded by a click on this label."""
+        with self.page.expect_download() as waiting:
+            self.page.get_by_text(label, exact=True).click()
+        return Path(waiting.value.path()).read_bytes()
 
     def was_harmless(self) -> None:
         assert self.errors == []

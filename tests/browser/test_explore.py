@@ -32,28 +32,12 @@ def _choose(visit: Visit, key: int) -> None:
     expect(visit.page.get_by_role("heading", name=f"Why {key}?")).to_be_visible()
 
 
-def _shot(visit: Visit, name: str) -> None:
-    """Keep a picture of all there is: the page scrolls inside the window, so the window is made as high as it."""
-    size = visit.page.viewport_size
-    assert size
-    high = visit.page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(item => item.scrollHeight))")
-    visit.page.set_viewport_size({"width": size["width"], "height": min(high, 6000)})
-    visit.shot(name)
-    visit.page.set_viewport_size(size)
-
-
 def _tick(visit: Visit, label: str) -> None:
     visit.page.get_by_text(re.compile(rf"^{re.escape(label)} [0-9,]+$")).click()
 
 
 def _sees_choice(visit: Visit, label: str) -> None:
     expect(visit.page.get_by_text(re.compile(rf"^{re.escape(label)}$")).first).to_be_visible()
-
-
-def _downloaded(visit: Visit, label: str) -> bytes:
-    with visit.page.expect_download() as waiting:
-        visit.page.get_by_text(label, exact=True).click()
-    return Path(waiting.value.path()).read_bytes()
 
 
 def test_an_analyst_finds_out_why_and_settles_it(
@@ -72,7 +56,7 @@ def test_an_analyst_finds_out_why_and_settles_it(
         for text in ("1,028", "96.9 %", "not measured", "32 records"):
             visit.sees(text)
         expect(page.get_by_text("you are ann")).to_be_visible()
-        _shot(visit, "explore")
+        visit.shot("explore")
         # A filter changes the counts of the other facets, and stands in the address.
         _sees_choice(visit, "✗ unmatched 8")
         _sees_choice(visit, "payprop_invoice_id 8")
@@ -83,10 +67,8 @@ def test_an_analyst_finds_out_why_and_settles_it(
         page.reload()
         visit.sees("12 records")
         _sees_choice(visit, "✗ unmatched 0")
-        assert [line[0] for line in csv.reader(io.StringIO(_downloaded(visit, "Download as CSV").decode()))][1] == str(
-            tied
-        )
-        workbook = openpyxl.load_workbook(io.BytesIO(_downloaded(visit, "Download as Excel")))
+        assert [line[0] for line in csv.reader(io.StringIO(visit.file("Download as CSV").decode()))][1] == str(tied)
+        workbook = openpyxl.load_workbook(io.BytesIO(visit.file("Download as Excel")))
         sheet = list(workbook.worksheets[0].values)
         assert (len(sheet), sheet[1][0]) == (13, tied)
         # All of them, and back.
@@ -126,7 +108,7 @@ def test_an_analyst_finds_out_why_and_settles_it(
         page.get_by_role("button", name="Assign").click()
         visit.sees(f"{tied} is with ben.")
         expect(page.get_by_text("1 decision of a person was made or undone")).to_be_visible()
-        _shot(visit, "explore-record")
+        visit.shot("explore-record")
         page.get_by_role("button", name="Match again").click()
         visit.sees("11 records")
         visit.was_harmless()
@@ -181,7 +163,7 @@ def test_a_wider_window_is_tried_and_nothing_is_kept(
         visit.sees("All 6 records were decided. Nothing was kept.")
         page.get_by_role("button", name="Try every tolerance").click()
         expect(page.get_by_role("row").filter(has_text="10 hours")).to_have_text(re.compile("10 ×.*6.*[+]3"))
-        _shot(visit, "explore-narrow-dark")
+        visit.shot("explore-narrow-dark")
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         visit.was_harmless()
     assert runs.load(database, "jobs").outcomes["matched"] == 3

@@ -44,25 +44,9 @@ def _says(visit: Visit, text: str) -> None:
     expect(visit.page.get_by_text(text).first).to_be_visible(timeout=WORK_MILLISECONDS)
 
 
-def _shot(visit: Visit, name: str) -> None:
-    """A picture of all of the page, which scrolls within itself."""
-    size = visit.page.viewport_size
-    assert size is not None
-    height = visit.page.evaluate("Math.max(...[...document.querySelectorAll('*')].map(it => it.scrollHeight))")
-    visit.page.set_viewport_size({"width": size["width"], "height": height})
-    visit.shot(name)
-    visit.page.set_viewport_size(size)
-
-
 def _moves(database: Database) -> list[str]:
     """What was done, in order: states, and else the event."""
     return [row[0] for row in rows(database, "SELECT coalesce(to_state, event) FROM recon.audit_log ORDER BY entry")]
-
-
-def _file(visit: Visit, label: str) -> bytes:
-    with visit.page.expect_download() as held:
-        visit.page.get_by_text(label, exact=True).click()
-    return Path(held.value.path()).read_bytes()
 
 
 def test_a_plan_goes_from_its_draft_to_its_revert(
@@ -79,7 +63,7 @@ def test_a_plan_goes_from_its_draft_to_its_revert(
     ) as ann:
         _says(ann, f"Draft for {RENT}")
         expect(ann.page.locator(".rows .pairs", has_text=HOSTILE)).to_be_visible()
-        _shot(ann, "preview-draft")
+        ann.shot("preview-draft")
         assert rows(database, "SELECT count(*) FROM recon.plans") == [(0,)]
         _button(ann, "Make the plan").click()
         _says(ann, "was made, with its bundle in")
@@ -102,9 +86,9 @@ def _approved_by_bob(bob: Visit, plan: str, digest: str) -> None:
     page = bob.page
     expect(page.get_by_role("heading", name=plan, exact=True)).to_be_visible()
     expect(_button(bob, "Approve")).to_be_enabled()
-    _shot(bob, "preview-narrow-dark")
+    bob.shot("preview-narrow-dark")
     page.set_viewport_size({"width": 1400, "height": 1400})
-    _shot(bob, "preview-wide-dark")
+    bob.shot("preview-wide-dark")
     expect(page.locator(".copied").first).to_have_text(digest)
     # Before and after, by text and not by colour alone; then only one pass of two.
     first = page.locator(".rows tbody tr").first
@@ -117,10 +101,10 @@ def _approved_by_bob(bob: Visit, plan: str, digest: str) -> None:
     page.keyboard.press("Escape")
     expect(page.locator(".rows tbody tr")).to_have_count(3)
     _says(bob, "Rows 1 to 3 of 3")
-    listed = list(csv.reader(io.StringIO(_file(bob, "CSV").decode())))
+    listed = list(csv.reader(io.StringIO(bob.file("CSV").decode())))
     assert listed[0][:6] == ["record", "source", "action", "pass", "confidence", "invoice_id before"]
     assert [line[0] for line in listed[1:]] == ["1483", "1496", "1515"]
-    sheet = openpyxl.load_workbook(io.BytesIO(_file(bob, "Excel"))).active
+    sheet = openpyxl.load_workbook(io.BytesIO(bob.file("Excel"))).active
     assert sheet is not None
     assert sheet.max_row == 4
     page.get_by_text("execute.sql").click()
@@ -152,7 +136,7 @@ def _written_by_ann(ann: Visit, database: Database, digest: str) -> None:
     _button(ann, "Verify").click()
     _says(ann, "All 10 planned changes are there.")
     assert _moves(database) == ["planned", "approval", "approved", "applying", "applied", "verified"]
-    _shot(ann, "preview-verified")
+    ann.shot("preview-verified")
     ann.page.reload()
     expect(_button(ann, "Revert: undo the rows")).to_be_enabled()
     assert len(_moves(database)) == 6
@@ -166,7 +150,7 @@ def _undone_by_ann(ann: Visit, database: Database, digest: str) -> None:
     _button(ann, "Revert: undo the rows").click()
     _says(ann, "Restored 9 of 10 rows")
     expect(ann.page.get_by_text("1 row was changed by somebody since and is kept: 1484")).to_be_visible()
-    _shot(ann, "preview-reverted")
+    ann.shot("preview-reverted")
     assert rows(database, "SELECT invoice_id FROM historical_transactions WHERE id IN (1483, 1484) ORDER BY id") == [
         (None,), (1,),
     ]  # fmt: skip
@@ -188,7 +172,7 @@ def test_a_refusal_says_what_why_and_what_to_do(
         _button(visit, "Apply: write the rows").click()
         _says(visit, "Apply: refused")
         _says(visit, "execute.sql is not the file that was planned")
-        _shot(visit, "preview-refused")
+        visit.shot("preview-refused")
         visit.was_harmless()
     linked = "SELECT count(*) FROM historical_transactions WHERE category = 'rent' AND invoice_id IS NULL"
     assert rows(database, linked) == [(10,)]
