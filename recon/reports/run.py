@@ -167,7 +167,8 @@ def begun(
         named: whether the notebook takes its own name as the parameter `identity`.
     """
     for gone in kept.bury(database, name):
-        if partial := _set_aside(workspace.reports / f"{gone}.ipynb"):
+        # Whatever a row is called, only files of this folder are renamed.
+        if partial := _set_aside(workspace.reports / f"{Path(gone).name}.ipynb"):
             kept.note(database, gone, file=partial.name)
     for output in _claims(workspace.reports, f"{name}{label}"):
         given = {**values, "identity": output.stem} if named else dict(values)

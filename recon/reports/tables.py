@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -92,8 +93,8 @@ def shown(value: object) -> str:
 
     >>> shown(Decimal("1185")), shown(Decimal("1185.5")), shown(Decimal("0.0625"))
     ('1,185.00', '1,185.50', '0.0625')
-    >>> shown(None), shown(True), shown(date(2025, 5, 15)), shown(1551)
-    ('—', 'yes', '2025-05-15', '1551')
+    >>> shown(None), shown(True), shown(date(2025, 5, 15)), shown(1551), shown({"guests": [2, None]})
+    ('—', 'yes', '2025-05-15', '1551', '{"guests": [2, null]}')
     """
     if value is None:
         return NOTHING
@@ -107,6 +108,8 @@ def shown(value: object) -> str:
         return value.isoformat()
     if isinstance(value, (bytes, memoryview)):
         return bytes(value).hex()
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
 
 
