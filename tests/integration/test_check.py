@@ -324,10 +324,10 @@ def test_a_pass_over_the_limit_is_refused_by_name(database: Database) -> None:
 def test_a_check_is_one_read_only_look_at_one_moment(rent: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: list[tuple[str, str]] = []
 
-    def spied(session: Session, spec: Reconciliation) -> Bound:
+    def spied(session: Session, spec: Reconciliation, *, shows_private: bool) -> Bound:
         asked = "SELECT current_setting('transaction_read_only'), current_setting('transaction_isolation')"
         settings.extend(session.rows(asked))
-        return bind(session, spec)
+        return bind(session, spec, shows_private=shows_private)
 
     monkeypatch.setattr(checking, "bind", spied)
     tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT LIKE 'pg\\_%' ORDER BY 1, 2"
