@@ -234,13 +234,13 @@ def reason(text: str, of: str) -> str:
     return text
 
 
-def person(name: str) -> str:
+def person(name: str, todo: str = "Set RECON_USER to your name.") -> str:
     """The name of a person, if it is one that can be read. Raises UsageError."""
     if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
         raise UsageError(
             f"{name[:LONGEST_NAME]!r} is no name.",
             why=f"A name has letters that can be seen, and at most {LONGEST_NAME} of them.",
-            todo="Set RECON_USER to your name.",
+            todo=todo,
         )
     return name
 

@@ -168,7 +168,7 @@ def assign(database: Database, name: str, who: str, actor: str, keys: Sequence[s
         UsageError: this is no name.
         NotFound: one of the keys has no open break.
     """
-    who = person(who.strip()) if who.strip() else ""
+    who = person(who.strip(), "Give the name of whoever sees to them.") if who.strip() else ""
     tables.ensure(database)
     with database.session() as session:
         session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, f"breaks {name}")
