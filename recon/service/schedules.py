@@ -25,7 +25,7 @@ from recon.errors import NotFound, SpecError, UsageError, did_you_mean
 from recon.workspace import Workspace
 
 FILE = "schedules.yaml"
-TODO = 'An entry looks like: - {do: report, reconciliation: rent_payments, cron: "0 7 * * 1-5", zone: Europe/London}'
+EXAMPLE = 'An entry looks like: - {do: report, reconciliation: rent_payments, cron: "0 7 * * 1-5", zone: Europe/London}'
 
 Kind = Literal["report"]  # what can be done on a schedule; `jobs.KINDS` says how
 
@@ -229,12 +229,12 @@ def _validated(text: str, path: Path, workspace: Workspace) -> list[Schedule]:
     if loaded is None:  # nothing but comments
         return []
     if not isinstance(loaded, CommentedSeq):
-        raise SpecError(f"{path}, line 1: schedules are a list.", todo=TODO)
+        raise SpecError(f"{path}, line 1: schedules are a list.", todo=EXAMPLE)
     context = {"known": list(workspace.reconciliations())}
     try:
         found = TypeAdapter(list[Schedule]).validate_python(spec_file.plain(loaded, path), context=context)
     except ValidationError as error:
-        raise spec_file.explained(error, path, loaded, Schedule, TODO) from error
+        raise spec_file.explained(error, path, loaded, Schedule, EXAMPLE) from error
     places: dict[tuple[str, str], int] = {}
     for number, item in enumerate(found):
         line = loaded.lc.item(number)[0] + 1
