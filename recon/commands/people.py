@@ -19,6 +19,7 @@ from recon.commands.shared import (
     open_database,
     say,
     show,
+    written,
 )
 from recon.errors import UsageError
 from recon.progress import spinner
@@ -155,7 +156,7 @@ def breaks(
         from recon.reports import workbook
 
         spec = place.spec(name)
-        with workbook.written(excel, "--excel") as half, spinner(f"Writing the breaks of {name}"):
+        with written(excel, "--excel") as half, spinner(f"Writing the breaks of {name}"):
             count = workbook.write(opened, spec, half, state=state, workspace=place)
         told = {"reconciliation": name, "breaks": count, "excel": str(excel)}
         answer(told, as_json, f"{count:,} breaks of {name} are in {excel}.")

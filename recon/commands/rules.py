@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from recon.commands.shared import DONE, AsJson, Folder, Name, Url, find_workspace, open_database, show
+from recon.commands.shared import DONE, AsJson, Folder, Name, Url, find_workspace, open_database, show, written
 from recon.errors import NotFound, UsageError, did_you_mean
 from recon.progress import bar, spinner
 
@@ -36,34 +34,18 @@ def backtest(
     opened = open_database(place, database)
     if wrong and truth and wrong.resolve() == truth.resolve():
         raise UsageError("--wrong and --truth are the same file.", todo="Name another file after --wrong.")
-    with _written(wrong) as file, spinner(f"Testing the rules of {name}"):
+    with ExitStack() as stack:
+        file = None
+        if wrong:
+            half = stack.enter_context(written(wrong, "--wrong"))
+            file = stack.enter_context(half.open("w", encoding="utf-8", newline=""))
+        stack.enter_context(spinner(f"Testing the rules of {name}"))
         result = testing.backtest(opened, spec, place.actor, truth, file)
     if not show(result.as_dict(), as_json):
         from recon import screens_why
 
         screens_why.backtested(result, str(wrong) if wrong else None)
     raise typer.Exit(DONE)
-
-
-@contextmanager
-def _written(path: Path | None) -> Generator[IO[str] | None]:
-    """A file that takes its name only once it is whole: what stood there before is lost to no failure."""
-    if path is None:
-        yield None
-        return
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        file = half.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}.", todo="Name another file after --wrong.") from error
-    try:
-        with file:
-            yield file
-        half.replace(path)
-    except IsADirectoryError as error:
-        raise UsageError(f"{path} is a folder.", todo="Name a file after --wrong.") from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def what_if(

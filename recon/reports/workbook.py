@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.errors import VEIL, NotFound, UsageError
+from recon.errors import VEIL, NotFound
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
@@ -48,32 +47,6 @@ class Line:
 # What a system adds: writes its sheets and returns its lines of the summary. It gets the book, an open session that
 # only reads, the spec bound to the database, and the day as of which it counts.
 Extra = Callable[[Book, Session, Bound, date], Sequence[Line]]
-
-
-@contextmanager
-def written(path: Path, option: str) -> Generator[Path]:
-    """A file that takes its name only once it is whole: what stood there before is lost to no failure.
-
-    Args:
-        path: the name that it takes.
-        option: by which it was named, for messages.
-
-    Raises:
-        UsageError: nothing can be written there.
-    """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    todo = f"Name another file after {option}."
-    try:
-        half.touch()
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}.", todo=todo) from error
-    try:
-        yield half
-        half.replace(path)
-    except IsADirectoryError as error:
-        raise UsageError(f"{path} is a folder.", todo=todo) from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def in_reports(

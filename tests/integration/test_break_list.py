@@ -10,6 +10,7 @@ import openpyxl
 import pytest
 
 from recon import workflow
+from recon.commands.shared import written
 from recon.database.connect import Database
 from recon.errors import UsageError
 from recon.matching import breaks
@@ -105,13 +106,13 @@ def test_a_workbook_takes_its_name_only_once_it_is_whole(
     path = tmp_path / "x.xlsx"
     path.write_bytes(b"what stood there")
     monkeypatch.setattr(break_list, "prepare", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError), workbook.written(path, "--excel") as half:
+    with pytest.raises(ZeroDivisionError), written(path, "--excel") as half:
         workbook.write(data, SPEC, half)
     with pytest.raises(ZeroDivisionError):
         workbook.in_reports(data, SPEC, tmp_path)
     assert path.read_bytes() == b"what stood there"
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UsageError, match="Cannot write"), workbook.written(tmp_path / "no" / "x", "--excel"):
+    with pytest.raises(UsageError, match="Cannot write"), written(tmp_path / "no" / "x", "--excel"):
         pass
 
 
