@@ -96,6 +96,18 @@ class ReportFailed(ReconError):
     """The notebook of a report or of a run failed."""
 
 
+class OutsideFailed(ReconError):
+    """An outside system did not do what it was asked."""
+
+
+class OutsideDenied(OutsideFailed):
+    """An outside system does not accept the credential."""
+
+
+class OutsideUnsure(OutsideFailed):
+    """Nobody knows whether an outside system did what it was asked; its records are read again."""
+
+
 class NoPlace(ReconError):
     """A file or a folder cannot be written or read: a full disk, a right that is missing."""
 

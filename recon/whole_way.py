@@ -102,9 +102,7 @@ class Way:
 
     def asked(self) -> Asked:
         """What is reconciled, by whom, where, and how far this run goes."""
-        sides = [
-            side.table or side.query or side.file or side.api or "" for side in (self.spec.target, self.spec.source)
-        ]
+        sides = [side.origin for side in (self.spec.target, self.spec.source)]
         with self.database.session(read_only=True) as session:
             place = session.value("SELECT current_database()::text")
         limits = self.wish.filter.as_dict()

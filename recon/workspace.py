@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 import tomllib
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +118,15 @@ class Workspace:
         return Settings(_env_file=self.root / ".env")  # pyright: ignore[reportCallIssue] (pydantic-settings' own argument)
 
     @cached_property
+    def variables(self) -> Mapping[str, str]:
+        """Every RECON_… variable that is set, of the environment or else of `.env`: where clients find credentials."""
+        from dotenv import dotenv_values
+
+        path = self.root / ".env"
+        written = dotenv_values(path, interpolate=False) if path.is_file() else {}
+        return {name: value for name, value in {**written, **os.environ}.items() if name.startswith("RECON_") and value}
+
+    @cached_property
     def policy(self) -> Policy:
         path = self.root / POLICY_FILE
         if not path.is_file():
@@ -208,6 +219,18 @@ class Workspace:
                 todo=f"Rename it to {spec.name}.yaml.",
             )  # fmt: skip
         return spec
+
+    def members(self, name: str) -> list[str]:
+        """The reconciliations that a name stands for: those of a group in the order of their files, else the one itself.
+
+        Raises NotFound where there is neither a group nor a reconciliation of this name.
+        """
+        if name in self.reconciliations():
+            return [name]
+        found = [known for known in self.reconciliations() if self.spec(known).group == name]
+        if not found:
+            self.spec_path(name)
+        return found
 
 
 LONGEST_NAME = 200  # characters; a name is shown beside what its person did

@@ -21,7 +21,7 @@ from recon.expressions import TEXT_TYPES, collate
 from recon.matching.bound import Bound
 from recon.matching.pool import temporary
 from recon.names import DIALECT, column, identifier
-from recon.spec import Orphan
+from recon.spec_actions import Orphan
 
 LOOK_SECONDS = 2.0  # between two looks: long enough for a source that is being written to settle
 LOOKED_UP_AT_ONCE = 10_000  # records in one question to a database

@@ -13,7 +13,7 @@ from recon.database.relations import Relation
 from recon.expressions import Expression, Side
 from recon.matching.bound import Bound, key_names
 from recon.names import column
-from recon.spec import Comparison
+from recon.spec_parts import Comparison
 
 # What is done with a record: it takes its link (and what goes with it), takes the source's values, is made, or is set
 # to what the spec says of orphans.

@@ -12,7 +12,7 @@ from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import Stale
 from recon.names import DIALECT, quote
-from recon.spec import OVERRIDE
+from recon.spec_parts import OVERRIDE
 
 SHOWN_ROWS = 5  # of those that are contradicted, in an error
 

@@ -28,7 +28,8 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.run import Run
 from recon.names import DIALECT
-from recon.spec import OVERRIDE, Reconciliation
+from recon.spec import Reconciliation
+from recon.spec_parts import OVERRIDE
 from recon.workspace import Workspace
 
 FORMAT = 2  # of plan.json and the scripts; 1: batches by key
@@ -238,7 +239,7 @@ def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
 
 
 def _change(session: Session, spec: Reconciliation) -> Change:
-    written = spec.target.writes or spec.target.table
+    written = spec.target.writes or spec.target.relation
     if written is None:
         raise SpecError(f"{spec.name} names no table to write.", todo="Add `writes` beside the target's `query`.")
     session.users_path()

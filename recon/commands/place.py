@@ -106,7 +106,7 @@ def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> N
     rows: list[dict[str, Any]] = []
     for name in place.reconciliations():
         spec = place.spec(name)
-        sides = [side.table or side.query or side.file or side.api for side in (spec.target, spec.source)]
+        sides = [side.origin for side in (spec.target, spec.source)]
         rows.append({"name": name, "title": spec.title, "target": sides[0], "source": sides[1]})
     if not show({"reconciliations": rows}, as_json):
         from recon import screens

@@ -17,7 +17,7 @@ from recon.database.connect import Session
 from recon.errors import DatabaseFailed, SchemaMismatch, SpecError, did_you_mean
 from recon.expressions import Side
 from recon.names import DIALECT, identifier, quote, split_relation
-from recon.spec import RecordSet
+from recon.spec_parts import RecordSet
 
 # The type below each domain of $1, however many domains stand on each other; another type is its own.
 _BASES = """
@@ -152,19 +152,22 @@ def _bases(session: Session, oids: Sequence[int]) -> dict[int, str]:
 
 def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
     """The relation of a side of a spec, with its key and date columns checked."""
-    if record_set.table is not None:
-        relation = table(session, record_set.table, side)
-    elif record_set.query is not None:
+    if record_set.relation is not None:
+        try:
+            relation = table(session, record_set.relation, side)
+        except SchemaMismatch as error:
+            if not record_set.is_loaded:
+                raise
+            raise SchemaMismatch(
+                error.what, why=f"It takes the records of {record_set.origin}, which were not loaded yet.",
+                todo="Load them: `recon load NAME`.",
+            ) from error  # fmt: skip
+    else:
+        assert record_set.query is not None
         query = _qualified(session, expressions.parse_query(record_set.query), side)
         _nothing_volatile(session, query)
         label = f"the query of the {'target' if side == 't' else 'source'}"
         relation = replace(described(session, query, side), label=label)
-    else:
-        raise SchemaMismatch(
-            "This side's records come from a file or an outside system.",
-            why="This version matches tables and queries.",
-            todo="Load the records into a table and name it in the spec.",
-        )
     for name in (*record_set.keys, *([record_set.date] if record_set.date else [])):
         expressions.resolve_name(name, relation.columns, relation.label)
     return relation

@@ -23,7 +23,7 @@ from recon.errors import DatabaseFailed, Locked
 from recon.names import identifier
 
 SCHEMA = "recon"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 UPGRADE_PATIENCE = "10s"  # an upgrade that waits for a table holds up everybody who comes after it
 
 # One number for all of recon's advisory locks' first half, so that they meet no other program's.
@@ -282,6 +282,48 @@ notebook_runs = sa.Table(
     sa.Column("key", sa.Text, comment="the fingerprint of the key that signed"),
     sa.CheckConstraint("state IN ('pending', 'running', 'success', 'partial', 'failed')", name="notebook_run_state"),
     sa.CheckConstraint("(signed_by IS NULL) = (signed_at IS NULL)", name="notebook_run_signed"),
+)
+
+outside_changes = sa.Table(
+    "outside_changes",
+    metadata,
+    sa.Column("plan", sa.Text, sa.ForeignKey(plans.c.plan), primary_key=True),
+    sa.Column("place", sa.BigInteger, primary_key=True, comment="the row's place among the plan's"),
+    sa.Column("record", sa.Text, nullable=False, comment="its id in the outside system"),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, comment="why it was not written, in the outside system's words"),
+    sa.Column("before", JSONB, nullable=False, comment="the fields as they were there, read just before"),
+    sa.Column("after", JSONB, nullable=False, comment="what was asked for"),
+    sa.Column("attempts", sa.Integer, nullable=False, comment="how often it was sent"),
+    sa.Column("at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.CheckConstraint(
+        "state IN ('sending', 'done', 'error', 'drifted', 'restoring', 'restored', 'conflict')",
+        name="outside_change_state",
+    ),
+)
+
+webhook_events = sa.Table(
+    "webhook_events",
+    metadata,
+    sa.Column("entry", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("origin", sa.Text, nullable=False, comment="the outside system that sent it"),
+    sa.Column("event", sa.Text, nullable=False, comment="its id there, or the sha256 of the body where it has none"),
+    sa.Column("kind", sa.Text, comment="what happened, in the sender's word"),
+    sa.Column("environment", sa.Text, nullable=False, comment="where it arrived"),
+    sa.Column("received_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("payload", JSONB, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("said", sa.Text, comment="what was done about it, or why nothing was"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("completed_at", _Time),
+    sa.CheckConstraint("state IN ('pending', 'success', 'skipped', 'failed')", name="webhook_event_state"),
+    sa.UniqueConstraint("origin", "event", name="webhook_event_once"),
+)
+sa.Index(
+    "webhook_event_pending",
+    webhook_events.c.origin,
+    webhook_events.c.entry,
+    postgresql_where=sa.text("state = 'pending'"),
 )
 
 

@@ -23,7 +23,7 @@ from recon.matching.privacy import hidden
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, equal
 from recon.names import DIALECT, column, identifier
-from recon.spec import OVERRIDE
+from recon.spec_parts import OVERRIDE
 
 FACETS = ("outcome", "reason", "pass", "age", "month", "assignee")
 NONE = "(none)"  # the value of a record that has none: no reason, no pass, no break, no date

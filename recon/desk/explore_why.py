@@ -28,7 +28,7 @@ from recon.matching.verdict import Candidate, PassExplained
 from recon.matching.windows import BoundWindow
 from recon.names import DIALECT, column
 from recon.reports.tables import percent
-from recon.spec import OVERRIDE
+from recon.spec_parts import OVERRIDE
 
 SHOWN_CANDIDATES = 6  # side by side on one screen
 

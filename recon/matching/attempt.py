@@ -38,7 +38,8 @@ from recon.matching.literal import in_place_of, literal
 from recon.matching.pool import SIDES
 from recon.matching.side_by_side import Equality, Measured, Pair
 from recon.names import DIALECT
-from recon.spec import Pass, Reconciliation
+from recon.spec import Reconciliation
+from recon.spec_parts import Pass
 
 _WORDS: dict[str, Side] = {"target": "t", "source": "s"}
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1  # of bigint; larger whole numbers are numeric

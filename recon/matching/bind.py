@@ -11,13 +11,13 @@ from recon import expressions
 from recon.database import relations
 from recon.database.connect import Session
 from recon.database.relations import Relation
-from recon.errors import SpecError
 from recon.expressions import Expression, Preference, Side
 from recon.matching import types
 from recon.matching.bound import Bound, BoundPass, Compared, Rule, Term
 from recon.matching.windows import BoundWindow
 from recon.names import column, quote
-from recon.spec import Comparison, Pass, Reconciliation, RecordSet, Window
+from recon.spec import Reconciliation
+from recon.spec_parts import Comparison, Pass, Window
 
 
 def bind(session: Session, spec: Reconciliation, *, shows_private: bool = False) -> Bound:
@@ -35,7 +35,9 @@ def bind(session: Session, spec: Reconciliation, *, shows_private: bool = False)
     """
     session.users_path()
     written = _written(session, spec)
-    bound = bind_to(session, spec, _records(session, spec.target, "t"), _records(session, spec.source, "s"))
+    bound = bind_to(
+        session, spec, relations.records(session, spec.target, "t"), relations.records(session, spec.source, "s")
+    )
     return replace(bound, written=written, shows_private=shows_private)
 
 
@@ -78,16 +80,6 @@ def bind_to(session: Session, spec: Reconciliation, target: Relation, source: Re
         private=private("t", target, spec.target.private) | private("s", source, spec.source.private),
     )
     return types.check(session, bound)
-
-
-def _records(session: Session, record_set: RecordSet, side: Side) -> Relation:
-    if record_set.file or record_set.api:
-        raise SpecError(
-            f"The {'target' if side == 't' else 'source'}'s records come from {record_set.file or record_set.api}.",
-            why="This version matches tables and queries.",
-            todo="Load the records into a table and name that in the spec.",
-        )
-    return relations.records(session, record_set, side)
 
 
 def _bind_pass(bound: Bound, rule: Pass) -> BoundPass:

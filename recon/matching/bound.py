@@ -13,7 +13,8 @@ from recon.database.relations import Relation
 from recon.expressions import Expression, Side
 from recon.matching.windows import BoundWindow
 from recon.names import column
-from recon.spec import Pass, Reconciliation
+from recon.spec import Reconciliation
+from recon.spec_parts import Pass
 
 
 @dataclass(frozen=True)

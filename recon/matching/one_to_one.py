@@ -30,7 +30,7 @@ from recon.matching.pool import (
 )
 from recon.matching.statements import case, equal, named, no_keys, not_null, only, said, verdict
 from recon.names import DIALECT, column, identifier
-from recon.spec import OVERRIDE
+from recon.spec_parts import OVERRIDE
 
 _MET = "recon_met"
 _PAIRS, _ACCEPTED = "recon_pairs", "recon_accepted"

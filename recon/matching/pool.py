@@ -17,7 +17,8 @@ from recon.expressions import TEXT_TYPES, Side, collate
 from recon.matching.bound import Bound
 from recon.matching.prepared import OVERRIDES, Prepared
 from recon.names import DIALECT, column, identifier
-from recon.spec import Reconciliation, RecordSet
+from recon.spec import Reconciliation
+from recon.spec_parts import RecordSet
 
 SIDES: tuple[Side, Side] = ("t", "s")
 LINKS, FORBIDDEN, CONFLICTED = "recon_links", "recon_forbidden", "recon_conflicted"

@@ -23,7 +23,8 @@ from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.decide import Decided, decide
 from recon.matching.pool import Filter
 from recon.names import DIALECT, column
-from recon.spec import OVERRIDE, Reconciliation
+from recon.spec import Reconciliation
+from recon.spec_parts import OVERRIDE
 
 KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
 

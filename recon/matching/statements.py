@@ -18,7 +18,7 @@ from recon.matching import pool as pools
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.pool import CONFLICTED, EXCLUDED, FORBIDDEN, LINKS, Pool
 from recon.names import column, identifier
-from recon.spec import OVERRIDE
+from recon.spec_parts import OVERRIDE
 
 # Columns of the decisions, after the keys. What is not matched gets its reason in a second step.
 OUTCOMES = (

@@ -19,7 +19,8 @@ from recon.matching.decide import decide, forget
 from recon.matching.pool import temporary
 from recon.matching.windows import BoundWindow
 from recon.names import DIALECT, column
-from recon.spec import Reconciliation, Sides, Within
+from recon.spec import Reconciliation
+from recon.spec_parts import Sides, Within
 from recon.tolerances import Tolerance
 
 # How many times as wide as the present tolerance; 1 is the present itself.

@@ -16,7 +16,7 @@ from recon.database.connect import Database
 from recon.errors import SchemaMismatch, UsageError
 from recon.matching import attempt as trying
 from recon.matching.attempt import Attempt, attempt
-from recon.spec import Pass
+from recon.spec_parts import Pass
 from tests.support import execute, recon
 
 pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code

@@ -22,7 +22,7 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.explain import explain
 from recon.names import DIALECT
-from recon.spec import RecordSet
+from recon.spec_parts import RecordSet
 from recon.workspace import Workspace
 from tests.support import execute, rows, simple_spec
 

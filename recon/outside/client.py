@@ -1,0 +1,246 @@
+"""HTTP with manners: a rate that is kept, waits that the other side asks for, retries, and errors without secrets."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from recon.errors import VEIL, OutsideDenied, OutsideFailed, OutsideUnsure, UsageError, visible
+
+ATTEMPTS = 5  # of one request; with the pauses below some ten seconds against a system that is down
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0  # between two attempts, doubled each time
+LONGEST_ASKED_SECONDS = 60.0  # a Retry-After beyond this fails: a person should know rather than wait
+TIMEOUT_SECONDS = 15.0
+SHOWN_CHARACTERS = 300  # of what the other side said
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Notice = Callable[[str | None], None]  # why it waits; None: it goes on
+logging.getLogger("stamina").addHandler(logging.NullHandler())  # what it waits for is told by the notice
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer: its status, and its document."""
+
+    status: int
+    body: Any
+
+
+class _Again(Exception):
+    """The request may be sent again; after how many seconds, where the other side said so."""
+
+    def __init__(self, error: OutsideFailed, after: float | None = None) -> None:
+        self.error = error
+        self.after = after
+        super().__init__(str(error))
+
+
+class Client:
+    """One outside system over HTTP. Not for several threads at once.
+
+    Args:
+        name: what people call the system.
+        base: its address; https, unless it is this machine.
+        headers: sent with every request; credentials stand here.
+        secrets: texts that must never be shown, whatever the other side echoes.
+        per_second: requests a second at most.
+        setting: the variable that holds the credential, to be named when it is refused.
+        timeout: seconds for each step of a request.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base: str,
+        *,
+        headers: Mapping[str, str],
+        secrets: Sequence[str],
+        per_second: float,
+        setting: str,
+        timeout: float = TIMEOUT_SECONDS,
+    ) -> None:
+        import httpx2
+
+        _safe(name, base)
+        self.name = name
+        self.base = base.rstrip("/")
+        self.setting = setting
+        self.notice: Notice = _nobody
+        self._secrets = [secret for secret in secrets if secret]
+        self._apart = 1 / per_second
+        self._next = 0.0
+        # Nothing is followed elsewhere: a redirect would carry the credentials with it.
+        self._http = httpx2.Client(base_url=self.base, headers=headers, timeout=timeout, follow_redirects=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Any = None,
+        expected: Sequence[int] = (200,),
+        changes: bool = False,
+    ) -> Reply:
+        """Send a request until it is answered.
+
+        Args:
+            method: GET, POST and so on.
+            path: below the address.
+            query: parameters of the address, bound and encoded.
+            body: sent as JSON; None: nothing.
+            expected: statuses that are answers; others are errors.
+            changes: whether it changes something there: then it is sent again only where it surely was not carried out.
+
+        Raises:
+            OutsideDenied: the credential is not accepted.
+            OutsideUnsure: a change may or may not have been carried out.
+            OutsideFailed: anything else, after the last attempt.
+        """
+        import stamina
+
+        def wait(error: Exception) -> bool | float:
+            if not isinstance(error, _Again):
+                return False
+            if error.after is None:
+                return True
+            self.notice(f"{self.name} asks to wait {error.after:g} s")
+            return error.after
+
+        try:
+            for attempt in stamina.retry_context(
+                on=wait,
+                attempts=ATTEMPTS,
+                timeout=None,
+                wait_initial=FIRST_PAUSE_SECONDS,
+                wait_max=LONGEST_PAUSE_SECONDS,
+                wait_jitter=FIRST_PAUSE_SECONDS,
+            ):
+                with attempt:
+                    reply = self._once(method, path, query, body, expected, changes)
+                    self.notice(None)
+                    return reply
+        except _Again as error:
+            raise error.error from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Any,
+        expected: Sequence[int],
+        changes: bool,
+    ) -> Reply:
+        import httpx2
+
+        self._keep_the_rate()
+        try:
+            answer = self._http.request(method, path, params=query, json=body)
+        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:  # nothing was sent
+            raise _Again(self._failed(method, path, f"it cannot be reached ({type(error).__name__})")) from error
+        except httpx2.TransportError as error:
+            raise self._unsure(changes, method, path, f"no whole answer came ({type(error).__name__})") from error
+        status = answer.status_code
+        if status == 429:
+            after = _asked_seconds(answer.headers.get("retry-after"))
+            failed = self._failed(method, path, "too many requests (429)")
+            if after is not None and after > LONGEST_ASKED_SECONDS:
+                failed.why = f"{self.name} asks to wait {after:,.0f} s, and {LONGEST_ASKED_SECONDS:g} s is the most."
+                failed.todo = "Try again later: what was done is kept."
+                raise failed
+            raise _Again(failed, after)
+        if status in (401, 403):
+            raise OutsideDenied(
+                f"{self.name} does not accept the credential ({status}).",
+                why=self._said(answer.text),
+                todo=f"Look at {self.setting} in the environment: is it set, still valid, and allowed to do this?",
+            )
+        if status >= 500 and status not in expected:
+            raise self._unsure(changes, method, path, f"it answered {status}: {self._said(answer.text)}")
+        if status not in expected:
+            failed = self._failed(method, path, f"it answered {status}: {self._said(answer.text)}")
+            failed.todo = "Look at what was asked for: sent again it would be answered the same."
+            raise failed
+        try:
+            return Reply(status, json.loads(answer.content, parse_float=Decimal) if answer.content else None)
+        except ValueError as error:
+            raise self._unsure(changes, method, path, f"its answer ({status}) is no whole JSON document") from error
+
+    def _unsure(self, changes: bool, method: str, path: str, why: str) -> Exception:
+        """A request that may have been carried out: reading is done again, changing is left to the caller."""
+        failed = self._failed(method, path, why)
+        return OutsideUnsure(failed.what, why=failed.why, todo=failed.todo) if changes else _Again(failed)
+
+    def _failed(self, method: str, path: str, why: str) -> OutsideFailed:
+        return OutsideFailed(
+            f"{self.name} did not answer {method} {path}.",
+            why=f"At {self.base}: {why}.",
+            todo="Try again later: what was done is kept, and nothing is done twice.",
+        )
+
+    def _said(self, text: str) -> str:
+        """The other side's words, short, printable, and without our secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, VEIL)
+        short = " ".join(text.split())
+        return visible(short[:SHOWN_CHARACTERS] + ("…" if len(short) > SHOWN_CHARACTERS else "")) or "nothing"
+
+    def _keep_the_rate(self) -> None:
+        now = time.monotonic()
+        if self._next > now:
+            time.sleep(self._next - now)
+        self._next = max(now, self._next) + self._apart
+
+
+def _nobody(_reason: str | None) -> None:
+    """A notice that nobody reads."""
+
+
+def _asked_seconds(header: str | None) -> float | None:
+    """What Retry-After asks for, in seconds from now: a number, or a date.
+
+    >>> _asked_seconds("3"), _asked_seconds(None), _asked_seconds("soon")
+    (3.0, None, None)
+    """
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        when = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _safe(name: str, base: str) -> None:
+    """Raises UsageError for an address over which credentials would travel open."""
+    parts = urlsplit(base)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        if not parts.username and not parts.password:
+            return
+        raise UsageError(
+            f"The address of {name} holds a credential.",
+            why="An address is shown and kept; a credential must not be.",
+            todo="Put the credential in its own variable.",
+        )
+    raise UsageError(
+        f"The address of {name} is not https.",
+        why="Credentials would travel where others can read them.",
+        todo="Write https://…; http is for this machine only.",
+    )
