@@ -54,6 +54,9 @@ class Client:
         per_second: requests a second at most.
         setting: the variable that holds the credential, to be named when it is refused.
         timeout: seconds for each step of a request.
+        attempts: how often one request is sent at most.
+        first_pause, longest_pause: seconds between two attempts, doubled each time.
+        penalty: seconds to wait after a 429 that does not say how long, where the system is known to ask for so many.
     """
 
     def __init__(
@@ -66,6 +69,10 @@ class Client:
         per_second: float,
         setting: str,
         timeout: float = TIMEOUT_SECONDS,
+        attempts: int = ATTEMPTS,
+        first_pause: float = FIRST_PAUSE_SECONDS,
+        longest_pause: float = LONGEST_PAUSE_SECONDS,
+        penalty: float | None = None,
     ) -> None:
         import httpx2
 
@@ -77,6 +84,9 @@ class Client:
         self._secrets = [secret for secret in secrets if secret]
         self._apart = 1 / per_second
         self._next = 0.0
+        self._attempts = attempts
+        self._pauses = (first_pause, longest_pause)
+        self._penalty = penalty
         # Nothing is followed elsewhere: a redirect would carry the credentials with it.
         self._http = httpx2.Client(base_url=self.base, headers=headers, timeout=timeout, follow_redirects=False)
 
@@ -118,14 +128,15 @@ class Client:
             self.notice(f"{self.name} asks to wait {error.after:g} s")
             return error.after
 
+        first, longest = self._pauses
         try:
             for attempt in stamina.retry_context(
                 on=wait,
-                attempts=ATTEMPTS,
+                attempts=self._attempts,
                 timeout=None,
-                wait_initial=FIRST_PAUSE_SECONDS,
-                wait_max=LONGEST_PAUSE_SECONDS,
-                wait_jitter=FIRST_PAUSE_SECONDS,
+                wait_initial=first,
+                wait_max=longest,
+                wait_jitter=first,
             ):
                 with attempt:
                     reply = self._once(method, path, query, body, expected, changes)
@@ -156,6 +167,7 @@ class Client:
         status = answer.status_code
         if status == 429:
             after = _asked_seconds(answer.headers.get("retry-after"))
+            after = self._penalty if after is None else after
             failed = self._failed(method, path, "too many requests (429)")
             if after is not None and after > LONGEST_ASKED_SECONDS:
                 failed.why = f"{self.name} asks to wait {after:,.0f} s, and {LONGEST_ASKED_SECONDS:g} s is the most."
