@@ -1,0 +1,1 @@
+"""HousecallPro jobs to reservations: where jobs are fetched from, and the Airtable base that holds the links too."""
