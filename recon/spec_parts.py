@@ -46,6 +46,15 @@ class Part(BaseModel):
 LANDING = "bronze"  # the schema of what was loaded as it came
 
 
+def _landed(name: str) -> str:
+    """The table of a name in the schema of what was loaded; in quotes where a dot would cut it.
+
+    >>> _landed("company"), _landed("export.v2")
+    ('bronze.company', '"bronze"."export.v2"')
+    """
+    return f"{quote(LANDING)}.{quote(name)}" if "." in name or '"' in name else f"{LANDING}.{name}"
+
+
 class Outside(Part):
     """Where else the target's records live: an outside system that takes what a plan writes, before the table does."""
 
@@ -98,9 +107,9 @@ class RecordSet(Part):
     def relation(self) -> str | None:
         """The table that holds the records; None where they come from a query."""
         if self.file and not self.into:
-            return f"{LANDING}.{quote(PurePath(self.file).stem.lower().removeprefix(f'{LANDING}_'))}"
+            return _landed(PurePath(self.file).stem.lower().removeprefix(f"{LANDING}_"))
         if self.api and not self.into:
-            return f"{LANDING}.{quote(self.api)}"
+            return _landed(self.api)
         return self.table or self.into
 
     @property
