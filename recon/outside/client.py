@@ -23,6 +23,7 @@ SHOWN_CHARACTERS = 300  # of what the other side said
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 Notice = Callable[[str | None], None]  # why it waits; None: it goes on
+Limit = Callable[[Any], float | str | None]  # of a 429's document: seconds to wait, or why it is of no use
 logging.getLogger("stamina").addHandler(logging.NullHandler())  # what it waits for is told by the notice
 
 
@@ -57,6 +58,7 @@ class Client:
         attempts: how often one request is sent at most.
         first_pause, longest_pause: seconds between two attempts, doubled each time.
         penalty: seconds to wait after a 429 that does not say how long, where the system is known to ask for so many.
+        limit: tells by the document of a 429 how long to wait where no Retry-After does, or that it is of no use.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Client:
         first_pause: float = FIRST_PAUSE_SECONDS,
         longest_pause: float = LONGEST_PAUSE_SECONDS,
         penalty: float | None = None,
+        limit: Limit | None = None,
     ) -> None:
         import httpx2
 
@@ -86,7 +89,7 @@ class Client:
         self._next = 0.0
         self._attempts = attempts
         self._pauses = (first_pause, longest_pause)
-        self._penalty = penalty
+        self._penalty, self._limit = penalty, limit
         # Nothing is followed elsewhere: a redirect would carry the credentials with it.
         self._http = httpx2.Client(base_url=self.base, headers=headers, timeout=timeout, follow_redirects=False)
 
@@ -139,11 +142,11 @@ class Client:
                 wait_jitter=first,
             ):
                 with attempt:
-                    reply = self._once(method, path, query, body, expected, changes)
-                    self.notice(None)
-                    return reply
+                    return self._once(method, path, query, body, expected, changes)
         except _Again as error:
             raise error.error from error
+        finally:
+            self.notice(None)
         raise AssertionError("the last attempt returns or raises")
 
     def _once(
@@ -162,13 +165,17 @@ class Client:
             answer = self._http.request(method, path, params=query, json=body)
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:  # nothing was sent
             raise _Again(self._failed(method, path, f"it cannot be reached ({type(error).__name__})")) from error
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:  # broken off, timed out, or of an encoding that cannot be read
             raise self._unsure(changes, method, path, f"no whole answer came ({type(error).__name__})") from error
         status = answer.status_code
         if status == 429:
             after = _asked_seconds(answer.headers.get("retry-after"))
-            after = self._penalty if after is None else after
+            told = self._limit(_document(answer.content)) if self._limit else None
             failed = self._failed(method, path, "too many requests (429)")
+            if isinstance(told, str):
+                failed.why, failed.todo = told, "Try again when it is over: what was done is kept."
+                raise failed
+            after = next((seconds for seconds in (after, told, self._penalty) if seconds is not None), None)
             if after is not None and after > LONGEST_ASKED_SECONDS:
                 failed.why = f"{self.name} asks to wait {after:,.0f} s, and {LONGEST_ASKED_SECONDS:g} s is the most."
                 failed.todo = "Try again later: what was done is kept."
@@ -177,18 +184,18 @@ class Client:
         if status in (401, 403):
             raise OutsideDenied(
                 f"{self.name} does not accept the credential ({status}).",
-                why=self._said(answer.text),
+                why=f"It says: {self.said(answer.text)}",
                 todo=f"Look at {self.setting} in the environment: is it set, still valid, and allowed to do this?",
             )
         if status >= 500 and status not in expected:
-            raise self._unsure(changes, method, path, f"it answered {status}: {self._said(answer.text)}")
+            raise self._unsure(changes, method, path, f"it answered {status}: {self.said(answer.text)}")
         if status not in expected:
-            failed = self._failed(method, path, f"it answered {status}: {self._said(answer.text)}")
+            failed = self._failed(method, path, f"it answered {status}: {self.said(answer.text)}")
             failed.todo = "Look at what was asked for: sent again it would be answered the same."
             raise failed
         try:
             return Reply(status, json.loads(answer.content, parse_float=Decimal) if answer.content else None)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._unsure(changes, method, path, f"its answer ({status}) is no whole JSON document") from error
 
     def _unsure(self, changes: bool, method: str, path: str, why: str) -> Exception:
@@ -203,7 +210,7 @@ class Client:
             todo="Try again later: what was done is kept, and nothing is done twice.",
         )
 
-    def _said(self, text: str) -> str:
+    def said(self, text: str) -> str:
         """The other side's words, short, printable, and without our secrets."""
         for secret in self._secrets:
             text = text.replace(secret, VEIL)
@@ -219,6 +226,14 @@ class Client:
 
 def _nobody(_reason: str | None) -> None:
     """A notice that nobody reads."""
+
+
+def _document(content: bytes) -> Any:
+    """The document of an answer that may hold none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _asked_seconds(header: str | None) -> float | None:
