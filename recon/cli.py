@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, look, match, people, place, report, rules, run, service, standing
+from recon.commands import backfill, check, export, look, match, people, place, report, rules, run, service, standing
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError, of_place, visible
 
@@ -48,6 +48,7 @@ app.command()(match.runs)
 app.command()(backfill.plan)
 app.command()(backfill.plans)
 app.command()(backfill.review)
+app.command()(export.export)
 app.command()(backfill.approve)
 app.command()(backfill.reject)
 app.command()(standing.standing)
