@@ -59,6 +59,8 @@ app.command()(run.run)
 app.command()(look.audit)
 app.command()(report.report)
 app.command()(look.notebook)
+app.command()(service.serve)
+app.command()(service.webhooks)
 app.command()(service.worker)
 app.command()(place.database)
 

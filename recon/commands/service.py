@@ -1,4 +1,4 @@
-"""The command that works in the background: what schedules ask for."""
+"""The commands that work in the background: what schedules ask for, and what outside systems send."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from recon.commands.shared import DONE, FAILED, AsJson, Folder, Url, find_workspace, note, open_database, say
+from recon.commands.shared import (
+    BREAKS_REMAIN,
+    DONE,
+    FAILED,
+    AsJson,
+    Folder,
+    Url,
+    find_workspace,
+    note,
+    open_database,
+    say,
+    show,
+)
 
 
 def worker(
@@ -34,3 +46,53 @@ def worker(
 
     failed = service.work(opened, place, log, once=once)
     raise typer.Exit(FAILED if once and failed else DONE)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Whose requests are taken; the default: this machine's only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where; 0: any that is free.")] = 8484,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """Take what outside systems send (webhooks) until SIGTERM or Ctrl-C. One line per event on stderr."""
+    import logging
+    import sys
+
+    place = find_workspace(workspace)
+    opened = open_database(place, database)
+    # What is not ours speaks up for warnings only: at other levels it tells addresses and more.
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
+    logging.getLogger("recon").setLevel(logging.INFO)
+    from recon.backfill.standing import environment_of
+    from recon.service import app as service
+
+    here = environment_of(place, opened)
+
+    def tell(address: str) -> None:
+        document = {"event": "serving", "address": address, "environment": here, "workspace": str(place.root)}
+        text = f"recon serves {address} (environment {here}). Ctrl-C ends it; `recon webhooks` tells what came."
+        if as_json:
+            say(json.dumps(document, ensure_ascii=False))
+            sys.stdout.flush()
+        else:
+            note(text)
+
+    service.serve(service.application(place, opened), host, port, tell)
+
+
+def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = None) -> None:
+    """How the webhooks stand: enabled or not and why, what came and when, and why nothing was done. Ends with 3 where events wait or failed."""
+    from recon.service import events
+    from recon.systems import webhooks as known
+
+    place = find_workspace(workspace)
+    found = events.status(open_database(place, database), place, known())
+    if not show({"webhooks": found}, as_json):
+        from recon import screens_service
+
+        screens_service.webhooks(found)
+    left = sum(item["counts"][state] for item in found for state in (events.PENDING, events.FAILED))
+    raise typer.Exit(BREAKS_REMAIN if left else DONE)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from recon.errors import NotFound
 from recon.reports.workbook import Extra
+from recon.sources.hooks import Hook
 from recon.sources.samples import Sample
 from recon.spec import Reconciliation
 
@@ -34,3 +35,11 @@ def sheets_of(spec: Reconciliation) -> Extra | None:
         if (path.parent / f"{spec.name}.yaml").is_file():
             return import_module(f"recon.systems.{path.parent.name}.sheets").sheets(spec)
     return None
+
+
+def webhooks() -> dict[str, Hook]:
+    """The outside systems that send events, by their names."""
+    modules = [
+        import_module(f"recon.systems.{path.parent.name}.webhook") for path in sorted(_FOLDER.glob("*/webhook.py"))
+    ]
+    return {module.HOOK.origin: module.HOOK for module in modules}
