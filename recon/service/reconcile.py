@@ -7,6 +7,7 @@ record, so that events that lead nowhere leave no runs and no plans behind.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,14 +21,15 @@ from recon.backfill import sign_off, standing
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import CheckErrored, NotApproved, SpecError, VerifyFailed
+from recon.errors import CheckErrored, NotApproved, ReconError, SpecError, VerifyFailed
 from recon.matching import run as runs
 from recon.matching.bind import bind
+from recon.matching.bound import key_names
 from recon.matching.explain import Explanation, explain
 from recon.matching.pairs import shown_key
 from recon.matching.pool import Filter
 from recon.matching.run import Run
-from recon.names import DIALECT, column
+from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 
@@ -78,6 +80,8 @@ def reconcile(
     """
     if all(item.result in HOPELESS for item in found.passes):
         return Reconciled(None, _why(found))
+    if done := _carried_on(database, workspace, spec, found.key):
+        return done
     run = runs.match(database, spec, workspace.actor, around(spec, row))
     decided = _decided(database, spec, run, found.key)
     if decided.get("outcome") == "proposed":
@@ -146,11 +150,8 @@ def _decided(database: Database, spec: Reconciliation, run: Run, key: str) -> di
         names = bound.key_names("t")
         found = exp.Select(expressions=[column("d", name) for name in ("outcome", "pass", *names)])
         own = tables.own("decisions", run.run)
-        own.set("alias", exp.TableAlias(this=column("d", "d").this))
-        mine = exp.EQ(
-            this=exp.cast(column("d", bound.key_names("s")[0]), "text"),
-            expression=exp.cast(exp.Parameter(this=exp.Literal.number(1)), "text"),
-        )
+        own.set("alias", exp.TableAlias(this=identifier("d")))
+        mine = _is_key(column("d", bound.key_names("s")[0]))
         rows = session.rows(found.from_(own).where(mine).sql(DIALECT), key)
     return {"outcome": rows[0][0], "pass": rows[0][1], "holder": str(shown_key(rows[0][2:]))} if rows else {}
 
@@ -164,6 +165,41 @@ def _why(found: Explanation) -> str:
 
 
 # -- plans that wait -------------------------------------------------------------------------------------
+
+
+def _carried_on(database: Database, workspace: Workspace, spec: Reconciliation, key: str) -> Reconciled | None:
+    """Carry on with plans that were made here and approved or begun: somebody signed one, or a service was killed.
+
+    Returns:
+        What became of the record, where one of these plans holds it; a plan of others that failed stays as it is.
+    """
+    done: Reconciled | None = None
+    for plan in plans.listed(database, workspace, spec.name):
+        ours = plan.author == workspace.actor and plan.document["run_limited"]
+        if not ours or plan.state not in ("approved", *sign_off.BEGUN):
+            continue
+        holder = _planned(database, plan, key)
+        if holder is not None:
+            done = _carried_out(database, workspace, plan, holder)
+        elif plan.state != "apply_failed":
+            with suppress(ReconError):  # what is wrong with it stands in its own log, and is not about this record
+                _carried_out(database, workspace, plan, "")
+    return done
+
+
+def _planned(database: Database, plan: Plan, key: str) -> str | None:
+    """The target that a plan gives a source record to."""
+    names = key_names("target_key", len(plan.document["target"]["key"]))
+    found = exp.Select(expressions=[column("staged", name) for name in names])
+    own = tables.own("staged", plan.plan)
+    own.set("alias", exp.TableAlias(this=identifier("staged")))
+    with database.session(read_only=True) as session:
+        rows = session.rows(found.from_(own).where(_is_key(column("staged", "source_key"))).sql(DIALECT), key)
+    return str(shown_key(rows[0])) if rows else None
+
+
+def _is_key(held: exp.Column) -> exp.EQ:
+    return exp.EQ(this=exp.cast(held, "text"), expression=exp.cast(exp.Parameter(this=exp.Literal.number(1)), "text"))
 
 
 def _in_the_way(database: Database, workspace: Workspace, spec: Reconciliation, run: Run) -> Reconciled | None:

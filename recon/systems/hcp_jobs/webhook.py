@@ -119,6 +119,8 @@ def _text(part: Mapping[str, Any], name: str, *, of: str, longest: int | None = 
     value = part.get(name)
     if value is None:
         return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str) or not storable(value) or (longest is not None and len(value) > longest):
         raise LoadFailed(f"{of} has no {name} that can be read.")
     return value
