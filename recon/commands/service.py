@@ -85,11 +85,11 @@ def serve(
 
 def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = None) -> None:
     """How the webhooks stand: enabled or not and why, what came and when, and why nothing was done. Ends with 3 where events wait or failed."""
-    from recon.service import events
+    from recon.service import events, origins
     from recon.systems import webhooks as known
 
     place = find_workspace(workspace)
-    found = events.status(open_database(place, database), place, known())
+    found = origins.status(open_database(place, database), place, known())
     if not show({"webhooks": found}, as_json):
         from recon import screens_service
 

@@ -11,11 +11,12 @@ An event is known by the sha256 of its body, so that one that is sent again chan
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -23,18 +24,17 @@ import sqlalchemy as sa
 
 from recon.backfill.standing import environment_of
 from recon.database import tables
-from recon.database.connect import Database, Session
-from recon.errors import DatabaseUnreachable, LoadFailed, NotFound, visible
+from recon.database.connect import Database
+from recon.errors import DatabaseUnreachable, LoadFailed, NotFound, VerifyFailed, visible
 from recon.service.jobs import said
 from recon.service.reconcile import explained, reconcile
 from recon.sources import hooks
-from recon.sources.hooks import Hook
+from recon.sources.hooks import Arrival, Hook
 from recon.workspace import Workspace
 
 ENABLED = "RECON_WEBHOOKS"  # the environments in which events are worked off, divided by commas
 MOST = 20  # events that one arrival works off: the rest waits for the next one
 ATTEMPTS = 5  # after so many an event has failed
-REASONS = 5  # why nothing was done, as told of each origin
 
 PENDING, SUCCESS, SKIPPED, FAILED = "pending", "success", "skipped", "failed"
 STATES = (PENDING, SUCCESS, SKIPPED, FAILED)
@@ -92,7 +92,7 @@ def store(
 ) -> Event:
     """Keep an event before anything is done about it.
 
-    One that was skipped because nothing was enabled waits to be worked off once it comes again and is.
+    One that was skipped because nothing was enabled, or that failed, is taken up once it comes again.
 
     Args:
         body: as it came.
@@ -117,7 +117,7 @@ def store(
         kept = session.rows(_STORED, hook.origin, identity)[0]
     event = Event(*kept, again=new != [(True,)])
     if why and not event.again:
-        _log(hook).info("event %s was kept and skipped: %s", kind, why)
+        _log(hook, "event skipped", {"event": event.event, "reason": why})
     return event
 
 
@@ -127,8 +127,8 @@ _STORE = """
     VALUES ($1, $2, $3, $4, $5::jsonb, $6::text, $7::text, CASE WHEN $6::text = 'skipped' THEN clock_timestamp() END)
     ON CONFLICT (origin, event) DO UPDATE SET
         environment = excluded.environment, state = excluded.state, said = excluded.said,
-        completed_at = excluded.completed_at
-    WHERE kept.state = 'skipped' AND kept.attempts = 0
+        completed_at = excluded.completed_at, attempts = 0
+    WHERE kept.state = 'skipped' AND kept.attempts = 0 OR kept.state = 'failed'
     RETURNING xmax = 0
 """
 _COLUMNS = "entry, origin, event, kind, state, said, attempts, received_at, payload"
@@ -159,8 +159,9 @@ def work_off(database: Database, workspace: Workspace, known: Mapping[str, Hook]
             ]  # fmt: skip
         for event in waiting:
             _tried(database, event)
-            state, words = _worked_off(database, workspace, known[event.origin], event)
-            _ended(database, event, state, words)
+            came = _worked_off(database, workspace, known[event.origin], event)
+            _ended(database, event, came)
+            _log(known[event.origin], came.line, came.about, came.level)
     return len(waiting)
 
 
@@ -180,64 +181,96 @@ def _tried(database: Database, event: Event) -> None:
         )
 
 
-def _ended(database: Database, event: Event, state: str, words: str) -> None:
+def _ended(database: Database, event: Event, came: _Came) -> None:
     kept = tables.webhook_events
-    at = None if state == PENDING else sa.func.clock_timestamp()
+    at = None if came.state == PENDING else sa.func.clock_timestamp()
     with database.session() as session:
         session.connection.execute(
-            kept.update().where(kept.c.entry == event.entry).values(state=state, said=words, completed_at=at)
+            kept.update().where(kept.c.entry == event.entry).values(state=came.state, said=came.said, completed_at=at)
         )
 
 
-def _worked_off(database: Database, workspace: Workspace, hook: Hook, event: Event) -> tuple[str, str]:
-    """One event: its state from now on, and what is said of it."""
-    log = _log(hook)
+@dataclass(frozen=True)
+class _Came:
+    """What came of an event: its state, what is said of it, and the same as a line of the log."""
+
+    state: str
+    said: str
+    line: str
+    about: Mapping[str, object]
+    level: int = logging.INFO
+
+
+def _worked_off(database: Database, workspace: Workspace, hook: Hook, event: Event) -> _Came:
     if event.attempts >= ATTEMPTS:  # each of them ended the process
-        return FAILED, f"failed after {ATTEMPTS} attempts: none of them came to an end"
+        return _failed(event, ATTEMPTS, "none of its attempts came to an end")
     try:
-        state, words = _meant(database, workspace, hook, event)
+        arrival = hook.read(event.payload)
     except LoadFailed as error:
-        state, words = SKIPPED, f"{event.kind or 'the event'} cannot be read: {error}"
-    except Exception as error:  # whatever it is, the event is kept and the next one is looked at
-        if isinstance(error, DatabaseUnreachable):
-            raise
-        attempt = event.attempts + 1
-        state = FAILED if attempt >= ATTEMPTS else PENDING
-        again = "" if state == FAILED else f"; attempt {attempt} of {ATTEMPTS}, tried again with the next event"
-        words = f"failed: {said(error).rstrip('.')}{again}"
-        log.error("%s", visible(words))
-        return state, words
-    log.info("%s", visible(words))
-    return state, words
-
-
-def _meant(database: Database, workspace: Workspace, hook: Hook, event: Event) -> tuple[str, str]:
-    arrival = hook.read(event.payload)
+        return _skipped(event, f"{event.kind or 'the event'} cannot be read: {error}")
     if arrival.row is None:
-        return SKIPPED, arrival.nothing
+        return _skipped(event, arrival.nothing)
+    try:
+        return _reconciled(database, workspace, hook, arrival, arrival.row)
+    except DatabaseUnreachable:
+        raise  # nothing can be written about it; the event waits as it is
+    except VerifyFailed as error:  # another attempt would find the record linked, and call it well
+        return _failed(event, ATTEMPTS, str(error).rstrip("."))
+    except Exception as error:  # whatever it is, the event is kept and the next one is looked at
+        return _failed(event, event.attempts + 1, said(error).rstrip("."))
+
+
+def _reconciled(
+    database: Database, workspace: Workspace, hook: Hook, arrival: Arrival, row: Mapping[str, Any]
+) -> _Came:
+    key, label = arrival.key, f"{hook.record} {arrival.key}"
     spec = workspace.spec(hook.reconciliation)
     with database.session() as session:
-        taken = hooks.keep(session, spec, arrival.row, hook.newer)
-    label = f"{hook.record} {arrival.key}"
-    none = f"no {hook.holder} linked to {label}"
+        taken = hooks.keep(session, spec, row, hook.newer)
     try:
-        found = explained(database, spec, arrival.key)
+        found = explained(database, spec, key)
     except NotFound as error:
-        return SKIPPED, f"{none}: {arrival.nothing or error.why or error.what}"
+        return _unlinked(hook, key, arrival.nothing or error.why or error.what)
     if found.link is not None:
         updated = "updated" if taken else "left as it is, for it is newer here"
-        return SUCCESS, f"{label} {updated}; {hook.holder} {found.link} holds it"
+        line, about = f"{hook.record} {updated}", {hook.record: key, hook.holder: found.link}
+        return _Came(SUCCESS, f"{label} {updated}; {hook.holder} {found.link} holds it", line, about)
     if not arrival.reconciles:
-        return SKIPPED, f"{none}: {arrival.nothing}"
-    _log(hook).info("attempting to reconcile %s", visible(label))
-    done = reconcile(database, workspace, spec, found, arrival.row)
+        return _unlinked(hook, key, arrival.nothing)
+    _log(hook, f"attempting to reconcile {hook.record}", {hook.record: key})
+    done = reconcile(database, workspace, spec, found, row)
     if done.holder is None:
-        return SKIPPED, f"{none}: {done.words}"
-    return SUCCESS, f"successfully reconciled {label} with {hook.holder} {done.holder} ({done.words})"
+        return _unlinked(hook, key, done.words, done.plan)
+    line = f"successfully reconciled {hook.record}"
+    about = {hook.record: key, hook.holder: done.holder, "plan": done.plan}
+    return _Came(SUCCESS, f"{line} {key} with {hook.holder} {done.holder} ({done.words})", line, about)
 
 
-def _log(hook: Hook) -> logging.Logger:
-    return logging.getLogger(f"recon.{hook.reconciliation}")
+def _unlinked(hook: Hook, key: str, why: str, plan: str | None = None) -> _Came:
+    line = f"no {hook.holder} linked to {hook.record}"
+    return _Came(SKIPPED, f"{line} {key}: {why}", line, {hook.record: key, "plan": plan, "reason": why})
+
+
+def _skipped(event: Event, why: str) -> _Came:
+    return _Came(SKIPPED, why, "event skipped", {"event": event.event, "reason": why})
+
+
+def _failed(event: Event, attempt: int, why: str) -> _Came:
+    again = f"; attempt {attempt} of {ATTEMPTS}, tried again with the next event" if attempt < ATTEMPTS else ""
+    about: dict[str, object] = {"event": event.event, "attempt": attempt, "reason": why}
+    state = PENDING if again else FAILED
+    return _Came(state, f"failed: {why}{again}", "event failed", about, logging.ERROR)
+
+
+def _log(hook: Hook, line: str, about: Mapping[str, object], level: int = logging.INFO) -> None:
+    """A line of the log: the message, then what it is about as key=value; both stand in the record apart, too."""
+    told = "".join(
+        f" {name}={json.dumps(visible(str(given)), ensure_ascii=False)}"
+        for name, given in about.items()
+        if given is not None
+    )
+    log = logging.getLogger(f"recon.{hook.reconciliation}")
+    log.log(level, "%s%s", line, told, extra={"line": line, "about": about})
 
 
 # -- looked at -------------------------------------------------------------------------------------------
@@ -247,38 +280,3 @@ def by_identity(database: Database, origin: str, event: str) -> Event:
     """One event as it is now."""
     with database.session(read_only=True) as session:
         return Event(*session.rows(_STORED, origin, event)[0])
-
-
-def status(database: Database, workspace: Workspace, known: Mapping[str, Hook]) -> list[dict[str, Any]]:
-    """How each origin stands: whether its events are worked off, what came and when, and why nothing was done."""
-    tables.ensure(database)
-    now = datetime.now(UTC)
-    with database.session(read_only=True) as session:
-        return [_of_origin(session, database, workspace, hook, now) for hook in known.values()]
-
-
-def _of_origin(session: Session, database: Database, workspace: Workspace, hook: Hook, now: datetime) -> dict[str, Any]:
-    counts = dict(
-        session.rows("SELECT state, count(*) FROM recon.webhook_events WHERE origin = $1 GROUP BY 1", hook.origin)
-    )
-    last = session.value("SELECT max(received_at) FROM recon.webhook_events WHERE origin = $1", hook.origin)
-    reasons = session.records(
-        "SELECT received_at AS at, kind, state, said FROM recon.webhook_events "
-        "WHERE origin = $1 AND state <> 'success' ORDER BY entry DESC LIMIT $2",
-        hook.origin, REASONS,
-    )  # fmt: skip
-    why = not_enabled(workspace, database)
-    if not workspace.variables.get(hook.secret):
-        why = f"not enabled: {hook.secret} is not set, so no event can be told from a forged one"
-    return {
-        "origin": hook.origin,
-        "reconciliation": hook.reconciliation,
-        "environment": environment_of(workspace, database),
-        "enabled": not why,
-        "why": why or None,
-        "last_event_at": last,
-        "silent_seconds": round((now - last).total_seconds()) if last else None,
-        "silence": f"no events received since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "no events received yet",
-        "counts": {state: counts.get(state, 0) for state in STATES},
-        "reasons": reasons,
-    }

@@ -96,7 +96,7 @@ def reconcile(
     )  # fmt: skip
     if plan is None:
         return Reconciled(None, "somebody changed the records meanwhile")
-    return _carried_out(database, workspace, plan, decided["holder"])
+    return _held(database, spec, found.key, _carried_out(database, workspace, plan, decided["holder"]))
 
 
 def _carried_out(database: Database, workspace: Workspace, plan: Plan, holder: str) -> Reconciled:
@@ -122,6 +122,13 @@ def _carried_out(database: Database, workspace: Workspace, plan: Plan, holder: s
             proven = f"; checks that fell short: {', '.join(item.name for item in verified.checks.failed)}"
     others = f", and {applied.changed - 1:,} more of these days" if applied.changed > 1 else ""
     return Reconciled(holder, f"plan {plan.plan}{others}{proven}", plan.plan)
+
+
+def _held(database: Database, spec: Reconciliation, key: str, done: Reconciled) -> Reconciled:
+    """The same, if the record is held now: a row that was not as planned is left alone, and its plan applied."""
+    if done.holder is None or explained(database, spec, key).link is not None:
+        return done
+    return Reconciled(None, f"{done.holder} was not as planned, and was left alone ({done.words})", done.plan)
 
 
 def around(spec: Reconciliation, row: Mapping[str, Any]) -> Filter:
@@ -180,7 +187,7 @@ def _carried_on(database: Database, workspace: Workspace, spec: Reconciliation, 
             continue
         holder = _planned(database, plan, key)
         if holder is not None:
-            done = _carried_out(database, workspace, plan, holder)
+            done = _held(database, spec, key, _carried_out(database, workspace, plan, holder))
         elif plan.state != "apply_failed":
             with suppress(ReconError):  # what is wrong with it stands in its own log, and is not about this record
                 _carried_out(database, workspace, plan, "")

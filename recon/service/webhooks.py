@@ -19,7 +19,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from recon.errors import DatabaseUnreachable, LoadFailed, ReconError
-from recon.service import events
+from recon.service import events, origins
 from recon.service.events import PENDING, Event
 from recon.service.place import Place
 from recon.sources.hooks import Hook
@@ -88,7 +88,7 @@ async def status(request: Request) -> JSONResponse:
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         return JSONResponse({"what": "The bearer token is missing or wrong."}, 401, {"WWW-Authenticate": "Bearer"})
     try:
-        found = await asyncio.to_thread(events.status, place.database, place.workspace, place.hooks)
+        found = await asyncio.to_thread(origins.status, place.database, place.workspace, place.hooks)
     except ReconError as error:
         return unavailable(error)
     return JSONResponse(json.loads(json.dumps({"webhooks": found}, default=str)))

@@ -209,8 +209,8 @@ def test_an_unlinked_job_is_reconciled_at_once_and_a_linked_one_is_updated(
     assert rows(hcp, "SELECT DISTINCT state, attempts FROM recon.webhook_events") == [("success", 1)]
     assert set(rows(hcp, "SELECT actor FROM recon.audit_log WHERE event = 'standing used'")) == {("ann",)}
     lines = [record.getMessage() for record in caplog.records if record.name == "recon.hcp_jobs"]
-    assert lines.count("attempting to reconcile job job_1") == 1
-    assert lines.count(again.json["said"]) == 1
+    assert lines.count('attempting to reconcile job job="job_1"') == 1
+    assert sum(line.startswith('successfully reconciled job job="job_1" reservation="10" plan=') for line in lines) == 1
 
 
 _MORE = ", and 1 more of these days"
@@ -248,6 +248,23 @@ def test_no_reservation_is_linked_and_the_answer_says_why(hcp: Database, home: W
     assert rows(hcp, "SELECT limited ->> 'from', limited ->> 'to' FROM recon.runs") == [("2026-03-09", "2026-03-11")]
     assert links(hcp) == {12: "job_held"}
     assert plans_of(hcp) == []
+
+
+def test_what_was_written_and_is_not_right_has_failed_at_once(hcp: Database, home: Workspace) -> None:
+    """HCP-12: a link that verify.sql does not find is no success, and no second attempt makes one of it."""
+    sign_for_all(hcp, home)
+    execute(
+        hcp,
+        """CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN NEW.service_job_id := 'job_other'; RETURN NEW; END $$""",
+        "CREATE TRIGGER spoil BEFORE UPDATE ON reservations FOR EACH ROW EXECUTE FUNCTION spoil()",
+    )
+    with served(application(home, hcp)) as address:
+        answer = send(address, job("job_1"))
+    assert answer.json["state"] == "failed", answer
+    [(plan, state)] = plans_of(hcp)
+    assert state != "verified"
+    assert plan in answer.json["said"]
 
 
 def test_without_a_standing_sign_off_the_plan_waits_for_a_reviewer_and_is_not_pushed_aside(
@@ -388,7 +405,10 @@ def test_the_webhook_says_why_it_did_nothing(hcp: Database, home: Workspace) -> 
 
 
 def test_what_goes_wrong_is_kept_and_tried_again_with_the_next_event(hcp: Database, home: Workspace) -> None:
-    """HCP-12: an event is never lost by an error; after five attempts it has failed, and says so."""
+    """HCP-12: an event is never lost by an error; after five attempts it has failed, and says so.
+
+    One that failed is taken up when its sender sends it again.
+    """
     execute(hcp, "ALTER TABLE hcp_jobs RENAME COLUMN description TO notes")
     with served(application(home, hcp)) as address:
         first = send(address, job("job_held", "2026-04-20T10:30:00Z", 2))
@@ -403,9 +423,12 @@ def test_what_goes_wrong_is_kept_and_tried_again_with_the_next_event(hcp: Databa
         send(address, job("job_held", "2026-04-20T10:40:00Z", 2))
         execute(hcp, "ALTER TABLE hcp_jobs RENAME COLUMN notes TO description")
         send(address, {"foo": "bar"})
-    assert [state for state, _ in kept(hcp)] == ["failed", "success", "skipped"]
+        assert [state for state, _ in kept(hcp)] == ["failed", "success", "skipped"]
     command = recon("webhooks", "--workspace", str(home.root), "--json", url=hcp.url)
     assert (command.code, command.json["webhooks"][0]["counts"]["failed"]) == (3, 1)
+    with served(application(home, hcp)) as address:
+        send(address, job("job_held", "2026-04-20T10:30:00Z", 2))
+    assert [state for state, _ in kept(hcp)] == ["success", "success", "skipped"]
 
 
 def test_one_arrival_works_off_so_many_and_the_rest_waits(hcp: Database, home: Workspace) -> None:
@@ -444,6 +467,7 @@ def test_the_command_serves_what_the_guide_sends_and_ends_in_peace(hcp: Database
     text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
     example = next(block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "Api-Signature" in block)
     with _serving(hcp, home) as (process, address):
+        _until(lambda: [state for state, _ in kept(hcp)] == ["skipped"])
         script = ["bash", "-euc", example.replace("http://127.0.0.1:8484", address)]
         ended = subprocess.run(
             script, env={**os.environ, **SETTINGS}, capture_output=True, text=True, check=True, timeout=60
@@ -455,7 +479,7 @@ def test_the_command_serves_what_the_guide_sends_and_ends_in_peace(hcp: Database
     assert answer["said"].startswith("no reservation linked to job job_example")
     assert process.returncode == 0
     assert [state for state, _ in kept(hcp)] == ["skipped", "skipped"]
-    assert "no reservation linked to job job_example" in err
+    assert 'no reservation linked to job job="job_example" reason="' in err
     assert "Traceback" not in err
     assert SECRET not in err
 
