@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from recon.errors import LoadFailed
-from recon.names import storable
+from recon.errors import LoadFailed, OutsideFailed
 from recon.sources.hooks import Arrival, Headers, Hook
+from recon.systems.hcp_jobs import housecallpro
 
 PATIENCE = timedelta(minutes=5)  # a request that was caught on its way is worth nothing after this
 LONGEST_ID = 200  # characters; what is longer is no id
@@ -75,7 +75,7 @@ def read(payload: Mapping[str, Any]) -> Arrival:
         about = "an appointment, without the job" if event.startswith("job.") else "something else than a job"
         return Arrival(nothing=f"{event} is about {about}.")
     row = _row(payload["job"])
-    row["updated_at"] = row["updated_at"] or _time(payload, "event_occurred_at")
+    row["updated_at"] = row["updated_at"] or _happened_at(payload)
     if event in ENDED:
         ended = event.removeprefix("job.")
         if ended not in (row["work_status"] or ""):  # so that the spec's `where` knows it by its status
@@ -85,58 +85,24 @@ def read(payload: Mapping[str, Any]) -> Arrival:
 
 
 def _row(job: Any) -> dict[str, Any]:
-    """A job as a row of the table. Times keep their instant. Raises LoadFailed."""
-    if not isinstance(job, dict):
-        raise LoadFailed("The event's job is no object.")
-    schedule = job.get("schedule")
-    if schedule is not None and not isinstance(schedule, dict):
-        raise LoadFailed("The job's schedule is no object.")
-    identity = _text(job, "id", of="The job")
-    if not identity:
-        raise LoadFailed("The job has no id.")
-    return {
-        "id": identity,
-        "customer_id": _id_of(job, "customer"),
-        "address_id": _id_of(job, "address"),
-        "scheduled_start": _time(schedule or {}, "scheduled_start"),
-        "scheduled_end": _time(schedule or {}, "scheduled_end"),
-        "work_status": _text(job, "work_status", of="The job", longest=None),
-        "description": _text(job, "description", of="The job", longest=None),
-        "updated_at": _time(job, "updated_at"),
-    }
-
-
-def _id_of(job: Mapping[str, Any], name: str) -> str | None:
-    part = job.get(name)
-    if part is None:
-        return None
-    if not isinstance(part, dict):
-        raise LoadFailed(f"The job's {name} is no object.")
-    return _text(part, "id", of=f"The job's {name}")
-
-
-def _text(part: Mapping[str, Any], name: str, *, of: str, longest: int | None = LONGEST_ID) -> str | None:
-    value = part.get(name)
-    if value is None:
-        return None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or not storable(value) or (longest is not None and len(value) > longest):
-        raise LoadFailed(f"{of} has no {name} that can be read.")
-    return value
-
-
-def _time(part: Mapping[str, Any], name: str) -> datetime | None:
-    value = part.get(name)
-    if value is None or value == "":
-        return None
+    """A job as a row of the table. Raises LoadFailed."""
     try:
-        at = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        at = None
-    if at is None or at.tzinfo is None:
-        raise LoadFailed(f"{name} is no time with a zone.", todo="Write it like 2026-03-29T10:00:00Z.")
-    return at
+        row = housecallpro.row(job)
+    except OutsideFailed as error:
+        raise LoadFailed(error.what, why=error.why) from error
+    if row["id"] is None or len(row["id"]) > LONGEST_ID:
+        raise LoadFailed("The job has no id.")
+    return row
+
+
+def _happened_at(payload: Mapping[str, Any]) -> datetime | None:
+    """When the event happened; None: it does not say, or not so that one could know the moment."""
+    text = payload.get("event_occurred_at")
+    try:
+        at = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return at if at and at.tzinfo else None
 
 
 HOOK = Hook(
