@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class ReconError(Exception):
@@ -27,7 +28,7 @@ class ReconError(Exception):
     def __str__(self) -> str:
         return " ".join(part for part in (self.what, self.why, self.todo) if part)
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The error as a document for `--json`: its name and its three parts."""
         return {"error": type(self).__name__, "what": self.what, "why": self.why, "next": self.todo}
 
@@ -59,6 +60,10 @@ class SchemaMismatch(ReconError):
     exit_code = 2
 
 
+class NotLoaded(SchemaMismatch):
+    """The records of a side were not loaded yet."""
+
+
 class AlreadyExists(ReconError):
     """This would replace something that exists."""
 
@@ -82,6 +87,31 @@ class EmbeddedUnavailable(ReconError):
 
 class LoadFailed(ReconError):
     """The records could not be loaded; nothing was kept."""
+
+
+class BadRows(LoadFailed):
+    """Some rows of a file are not as they should be; nothing was loaded."""
+
+    def __init__(self, what: str, rows: Sequence[tuple[int, str]], count: int, *, todo: str = "") -> None:
+        """Tell them by line.
+
+        Args:
+            what: the file, and what became of it.
+            rows: the first of them: the line in the file, and what is wrong there.
+            count: how many there are.
+            todo: what to do next.
+        """
+        self.rows, self.count = tuple(rows), count
+        told = [f"line {line:,}: {wrong}" for line, wrong in rows]
+        more = count - len({line for line, _ in rows})
+        super().__init__(what, why="\n".join([*told, *([f"… and {more:,} more."] if more else [])]), todo=todo)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **super().as_dict(),
+            "count": self.count,
+            "rows": [{"line": line, "wrong": wrong} for line, wrong in self.rows],
+        }
 
 
 class CheckErrored(ReconError):

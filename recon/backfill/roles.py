@@ -169,7 +169,7 @@ def _own_tables(roles: dict[str, str]) -> list[str]:
 
 def _users_tables(session: Session, spec: Reconciliation, roles: dict[str, str]) -> list[str]:
     session.users_path()
-    target, source = relations.records(session, spec.target, "t"), relations.records(session, spec.source, "s")
+    target, source = relations.records(session, spec, "t"), relations.records(session, spec, "s")
     name = spec.target.writes or spec.target.relation
     changed = written(spec)
     table = relations.table(session, name, "t") if name else None

@@ -14,10 +14,10 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
-from recon.errors import DatabaseFailed, SchemaMismatch, SpecError, did_you_mean
+from recon.errors import DatabaseFailed, NotLoaded, SchemaMismatch, SpecError, did_you_mean
 from recon.expressions import Side
 from recon.names import DIALECT, identifier, quote, split_relation
-from recon.spec_parts import RecordSet
+from recon.spec import Reconciliation
 
 # The type below each domain of $1, however many domains stand on each other; another type is its own.
 _BASES = """
@@ -150,18 +150,22 @@ def _bases(session: Session, oids: Sequence[int]) -> dict[int, str]:
     return dict(session.rows(_BASES, list(set(oids))))
 
 
-def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
-    """The relation of a side of a spec, with its key and date columns checked."""
+def records(session: Session, spec: Reconciliation, side: Side) -> Relation:
+    """The relation of a side of a spec, with its key and date columns checked.
+
+    Raises:
+        NotLoaded: its records come from a file or an outside system, and `recon load` was never called.
+        SchemaMismatch: there is no such table or column.
+    """
+    record_set = spec.target if side == "t" else spec.source
     if record_set.relation is not None:
-        try:
-            relation = table(session, record_set.relation, side)
-        except SchemaMismatch as error:
-            if not record_set.is_loaded:
-                raise
-            raise SchemaMismatch(
-                error.what, why=f"It takes the records of {record_set.origin}, which were not loaded yet.",
-                todo="Load them: `recon load NAME`.",
-            ) from error  # fmt: skip
+        if record_set.is_loaded and not _exists(session, record_set.relation):
+            raise NotLoaded(
+                f"The records of {record_set.origin} were not loaded yet.",
+                why=f"There is no table {record_set.relation} in this database, which takes them.",
+                todo=f"Load them: `recon load {spec.name}`.",
+            )
+        relation = table(session, record_set.relation, side)
     else:
         assert record_set.query is not None
         query = _qualified(session, expressions.parse_query(record_set.query), side)
@@ -171,6 +175,11 @@ def records(session: Session, record_set: RecordSet, side: Side) -> Relation:
     for name in (*record_set.keys, *([record_set.date] if record_set.date else [])):
         expressions.resolve_name(name, relation.columns, relation.label)
     return relation
+
+
+def _exists(session: Session, name: str) -> bool:
+    parts = [part for part in split_relation(name) if part is not None]
+    return session.value("SELECT to_regclass($1)", ".".join(map(quote, parts))) is not None
 
 
 def _qualified(session: Session, query: exp.Query, side: Side) -> exp.Query:

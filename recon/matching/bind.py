@@ -35,9 +35,7 @@ def bind(session: Session, spec: Reconciliation, *, shows_private: bool = False)
     """
     session.users_path()
     written = _written(session, spec)
-    bound = bind_to(
-        session, spec, relations.records(session, spec.target, "t"), relations.records(session, spec.source, "s")
-    )
+    bound = bind_to(session, spec, relations.records(session, spec, "t"), relations.records(session, spec, "s"))
     return replace(bound, written=written, shows_private=shows_private)
 
 

@@ -97,8 +97,8 @@ class Records:
         session.users_path()
         self._session = session
         self._sides: dict[str, tuple[Relation, list[str]]] = {
-            "t": (relations.records(session, spec.target, "t"), spec.target.keys),
-            "s": (relations.records(session, spec.source, "s"), spec.source.keys),
+            "t": (relations.records(session, spec, "t"), spec.target.keys),
+            "s": (relations.records(session, spec, "s"), spec.source.keys),
         }
         self._known: dict[tuple[str, str], list[str]] = {}
         session.plain_path()

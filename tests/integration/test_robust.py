@@ -22,7 +22,6 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.explain import explain
 from recon.names import DIALECT
-from recon.spec_parts import RecordSet
 from recon.workspace import Workspace
 from tests.support import execute, rows, simple_spec
 
@@ -366,7 +365,7 @@ def test_columns_that_postgresql_alone_fills_are_named(database: Database) -> No
 
 def _described(database: Database, query: str, *, read_only: bool = False) -> relations.Relation:
     with database.session(read_only=read_only) as session:
-        return relations.records(session, RecordSet.model_validate({"query": query, "key": "id"}), "s")
+        return relations.records(session, simple_spec(source={"query": query, "key": "id"}), "s")
 
 
 @pytest.fixture
