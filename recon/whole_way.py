@@ -140,7 +140,7 @@ class Way:
                 self.database, self.name, plans.load(self.database, self.workspace, self.wish.plan).run
             )
         else:
-            self.run = runs.match(self.database, self.spec, self.actor, self.wish.filter)
+            self.run = workflow.match(self.database, self.workspace, self.spec, self.actor, self.wish.filter)
         self._tell(match=_matched(self.run))
         return self.run
 
@@ -249,7 +249,7 @@ class Way:
         """What is left, counted now: after a change everything is decided once more, as it then stands."""
         assert self.run is not None
         if self.applied and self.applied.executed and self.applied.changed and not self.run.limited:
-            self.run = runs.match(self.database, self.spec, self.actor)
+            self.run = workflow.match(self.database, self.workspace, self.spec, self.actor)
         found = self.found()
         left = {name: count for name, count in self.run.outcomes.items() if name not in ("linked", "same")}
         self._tell(

@@ -25,12 +25,13 @@ from recon.checks.run import CheckResult
 from recon.checks.run import check as run_checks
 from recon.database import embedded, tables
 from recon.database.connect import Database
-from recon.errors import AlreadyExists, CheckErrored, Locked, UsageError
+from recon.errors import AlreadyExists, CheckErrored, Locked, NotLoaded, UsageError
 from recon.matching import run as runs
 from recon.matching.backtest import backtest
-from recon.sources import samples
+from recon.matching.pool import Filter
+from recon.sources import loading, samples
 from recon.spec import Reconciliation
-from recon.systems import sample_of, sheets_of
+from recon.systems import after_match, sample_of, sheets_of
 from recon.workspace import POLICY_FILE, SIGNERS_FILE, Workspace, template
 
 EMBEDDED_DATABASE = "recon"
@@ -67,6 +68,42 @@ def load_sample(database: Database, name: str) -> dict[str, int]:
     sample = sample_of(name)
     script = (template("sql") / "schema" / sample.schema).read_text(encoding="utf-8")
     return samples.load(database, script, sample.tables())
+
+
+def load_records(
+    database: Database,
+    workspace: Workspace,
+    name: str,
+    from_day: date | None = None,
+    to_day: date | None = None,
+    *,
+    progress: loading.Progress = lambda _done, _all: None,
+    step: loading.Step = lambda _name: None,
+) -> dict[str, int]:
+    """Bring in what a reconciliation, or each one of a group, takes from files and outside systems; returns records by table.
+
+    Raises: as `recon.sources.loading.load`; NotFound where nothing has this name.
+    """
+    specs = [workspace.spec(member) for member in workspace.members(name)]
+    return loading.load(database, workspace, specs, from_day, to_day, progress=progress, step=step)
+
+
+def match(
+    database: Database, workspace: Workspace, spec: Reconciliation, actor: str, limited: Filter | None = None
+) -> runs.Run:
+    """Decide every record, and let the system whose reconciliation it is write down what its people look at.
+
+    Raises: as `recon.matching.run.match`; NotLoaded says whether there is a file to load, and what was listed without.
+    """
+    after = after_match(spec)
+    try:
+        run = runs.match(database, spec, actor, limited)
+    except NotLoaded as error:
+        listed = after.without_source(database, spec) if after and spec.source.is_loaded else None
+        raise loading.explained(error, workspace, spec, listed) from error
+    if after:
+        after.refresh(database, spec, run)
+    return run
 
 
 # -- verify ----------------------------------------------------------------------------------------------
@@ -223,7 +260,7 @@ def _demo(workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, A
     database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
     tell("load", load_sample(database, name))
     before = _linked(database, spec)
-    run = runs.match(database, spec, DEMO_ANALYST)
+    run = match(database, workspace, spec, DEMO_ANALYST)
     tell("match", run)
     tell("backtest", backtest(database, spec, DEMO_ANALYST))
     plan = plans.make(database, workspace, spec, DEMO_ANALYST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from recon.commands.shared import (
     show,
 )
 from recon.errors import UsageError
-from recon.progress import spinner
+from recon.progress import bar, spinner
 
 if TYPE_CHECKING:
     from recon.workspace import Workspace
@@ -32,30 +33,49 @@ SHOWN_DECISIONS = 40  # a screenful; `--format csv` gives all
 
 
 def load(
-    name: Name,
+    name: Annotated[str, typer.Argument(help="A reconciliation or a group; see `recon list`.", metavar="NAME")],
     sample: Annotated[bool, typer.Option("--sample", help="Create and fill the sample tables.")] = False,
+    from_date: Annotated[
+        str | None, typer.Option("--from", help="Of an outside system: from this day, YYYY-MM-DD, inclusive, UTC.")
+    ] = None,
+    to_date: Annotated[str | None, typer.Option("--to", help="To this day, YYYY-MM-DD, inclusive, UTC.")] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Bring source records in."""
+    """Bring records in: from the files and outside systems that the spec names, each side all or nothing."""
     from recon import workflow
 
     place = find_workspace(workspace)
-    place.spec(name)
-    if not sample:
-        offer = f"`recon load {name} --sample` makes and fills sample tables. " if _has_sample(place, name) else ""
-        raise UsageError(
-            f"There is nothing to load: the records of {name} are tables of the database.",
-            why="`recon match` reads them where they are.",
-            todo=f"{offer}Where they are missing, name another database with --database.",
-        )
-    counts = workflow.load_sample(open_database(place, database), name)
+    members = place.members(name)
+    days = [day(from_date, "--from"), day(to_date, "--to")]
+    if sample:
+        if any(days):
+            raise UsageError("--sample and --from or --to are two things.", todo="Give one of them.")
+        counts = workflow.load_sample(open_database(place, database), members[0])
+    else:
+        _something_to_load(place, members)
+        first, last = [date.fromisoformat(text) if text else None for text in days]
+        opened = open_database(place, database)
+        with bar(f"Loading {name}", "", after=0.5) as progress:
+            counts = workflow.load_records(opened, place, name, first, last, progress=progress, step=progress.step)
     answer(
         {"reconciliation": name, "tables": counts},
         as_json,
         "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + ".",
     )
+
+
+def _something_to_load(place: Workspace, members: list[str]) -> None:
+    """Raises UsageError, before a database is opened, where the records of all are tables; a sample may be offered."""
+    from recon.sources import loading
+
+    try:
+        loading.sides([place.spec(member) for member in members])
+    except UsageError as error:
+        if _has_sample(place, members[0]):
+            error.todo = f"`recon load {members[0]} --sample` makes and fills sample tables. {error.todo}"
+        raise
 
 
 def _has_sample(place: Workspace, name: str) -> bool:
@@ -75,7 +95,8 @@ def match(
     database: Url = None,
 ) -> None:
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
-    from recon.matching import precision, run
+    from recon import workflow
+    from recon.matching import precision
     from recon.matching.pool import Filter
 
     place = find_workspace(workspace)
@@ -83,7 +104,7 @@ def match(
     limited = Filter(limit, day(from_date, "--from"), day(to_date, "--to"))
     opened = open_database(place, database)
     with spinner(f"Matching {name}"):
-        result = run.match(opened, spec, place.actor, limited)
+        result = workflow.match(opened, place, spec, place.actor, limited)
     known = precision.latest(opened, spec)
     if not show({**result.as_dict(), "precision": known.summary() if known else None}, as_json):
         from recon import screens

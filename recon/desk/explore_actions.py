@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from recon import workflow
 from recon.database import tables
 from recon.database.connect import Database
 from recon.desk.explore import View
 from recon.desk.explore_why import Why
 from recon.errors import UsageError
 from recon.matching import breaks, overrides
-from recon.matching import run as runs
 from recon.matching.run import Run
 from recon.matching.standing import Override
 from recon.spec import Reconciliation
@@ -115,4 +115,4 @@ def waiting(database: Database, view: View) -> int:
 
 def match_again(database: Database, workspace: Workspace, name: str) -> Run:
     """Decide every record anew, in the name of the acting person. Raises what `recon match` raises."""
-    return runs.match(database, workspace.spec(name), workspace.actor)
+    return workflow.match(database, workspace, workspace.spec(name), workspace.actor)

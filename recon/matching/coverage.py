@@ -21,6 +21,26 @@ def coverage(outcomes: Mapping[str, int]) -> float | None:
     return sum(outcomes.get(name, 0) for name in RECONCILED) / whole if whole else None
 
 
+def statistics(outcomes: Mapping[str, int], errors: int = 0) -> dict[str, int]:
+    """The population in the words that people count by (CRM-09); the parts add up to the total, but for `errors` given.
+
+    Args:
+        outcomes: records of the population by outcome.
+        errors: changes that could not be made, beside records that are invalid.
+
+    >>> statistics({"same": 5, "changed": 2, "missing": 3, "proposed": 1, "invalid": 1}, errors=2)
+    {'total': 12, 'matched': 7, 'unmatched': 3, 'proposed': 1, 'ambiguous': 0, 'excluded': 0, 'errors': 3}
+    """
+    alone = ("unmatched", "missing", "orphan")
+    return {
+        "total": sum(outcomes.values()),
+        "matched": sum(outcomes.get(name, 0) for name in RECONCILED),
+        "unmatched": sum(outcomes.get(name, 0) for name in alone),
+        **{name: outcomes.get(name, 0) for name in ("proposed", "ambiguous", "excluded")},
+        "errors": outcomes.get("invalid", 0) + errors,
+    }
+
+
 def percent(share: float | None, nothing: str = "–") -> str:
     """A share with one decimal; 100.0 % and 0.0 % are said only where they are exact.
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Protocol, cast
 
+from recon.database.connect import Database
 from recon.errors import NotFound
+from recon.matching.run import Run
 from recon.reports.workbook import Extra
 from recon.sources.hooks import Hook
 from recon.sources.samples import Sample
@@ -43,3 +46,23 @@ def webhooks() -> dict[str, Hook]:
         import_module(f"recon.systems.{path.parent.name}.webhook") for path in sorted(_FOLDER.glob("*/webhook.py"))
     ]
     return {module.HOOK.origin: module.HOOK for module in modules}
+
+
+class AfterMatch(Protocol):
+    """What a system does with the decisions of each run: its module `staging`."""
+
+    def refresh(self, database: Database, spec: Reconciliation, run: Run) -> None:
+        """Write down what a run decided, where the system's people look."""
+        ...
+
+    def without_source(self, database: Database, spec: Reconciliation) -> tuple[str, int] | None:
+        """List what the target alone tells, where the source was never loaded: the table, and how many records."""
+        ...
+
+
+def after_match(spec: Reconciliation) -> AfterMatch | None:
+    """What is done after each run of a reconciliation: by the folder that its group is called after; None: nothing."""
+    for path in _FOLDER.glob("*/staging.py"):
+        if path.parent.name == spec.group:
+            return cast(AfterMatch, import_module(f"recon.systems.{path.parent.name}.staging"))
+    return None

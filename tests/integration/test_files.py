@@ -10,11 +10,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from recon.database.connect import Database
-from recon.errors import VEIL, AlreadyExists, BadRows, LoadFailed, Locked, NotFound, ReconError, SchemaMismatch, SpecError
+from recon.errors import (
+    VEIL,
+    AlreadyExists,
+    BadRows,
+    LoadFailed,
+    Locked,
+    NotFound,
+    ReconError,
+    SchemaMismatch,
+    SpecError,
+)
 from recon.sources import delimited, files, landing
 from recon.sources.delimited import Broken
 from recon.spec_parts import RecordSet
@@ -247,7 +256,13 @@ def test_the_first_twenty_bad_rows_are_told_and_all_are_counted(load: Loads) -> 
 
 
 def test_values_that_are_too_long_are_refused_and_not_cut(load: Loads) -> None:
-    columns = {"Comp_CompanyId": "varchar(3)", "Comp_Name": "char(2)", "b": "bit(2)", "at": "timestamp", "tags": "text[]"}
+    columns = {
+        "Comp_CompanyId": "varchar(3)",
+        "Comp_Name": "char(2)",
+        "b": "bit(2)",
+        "at": "timestamp",
+        "tags": "text[]",
+    }
     error = _refused(load, "Comp_CompanyId,Comp_Name,b,at,tags\nabcd,ab,01,,\na,abc,01,,\nb,ab,011,,\nc,,,2024-01-01 10:00+02,{\n", columns=columns)  # fmt: skip
     assert [(line, said.split(":")[0]) for line, said in error.rows] == [
         (2, "Comp_CompanyId"), (3, "Comp_Name"), (4, "b"), (5, "at"), (5, "tags"),
