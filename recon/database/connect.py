@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from psycopg.adapt import Loader
 from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError, did_you_mean, without_values
 
 CONNECT_TIMEOUT_SECONDS = 10  # long enough for a sleeping server, short enough for a person who waits
+PAUSES_SECONDS = (0.2, 0.5, 1.5)  # between attempts at a server that is starting up or has no free connection
 OLDEST_SERVER = 15  # design: PostgreSQL 15 or later
 
 # What every session pins, so that the same data gives the same text and the same answer everywhere.
@@ -39,6 +41,8 @@ SESSION_SETTINGS = {
 
 # Types with values that Python has no name for: infinity, BC, years past 9999, 24:00.
 _TIME_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
+
+_SOON = ("starting up", "in recovery mode", "too many", "remaining connection")  # what passes by itself
 
 # The server ended the connection itself: shut down, killed, or out of patience. Class 08 is the network's.
 _BROKEN_OFF = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
@@ -153,7 +157,7 @@ class Database:
         """
         engine = self.engine
         try:
-            connection = engine.connect()
+            connection = _connected(engine)
         except sa_exc.DBAPIError as error:
             raise _unreachable(error.orig, engine.url, self.url) from None
         except psycopg.Error as error:
@@ -182,6 +186,18 @@ class Database:
             if driver.closed and not connection.invalidated:
                 connection.invalidate()  # else SQLAlchemy would roll back on it, and fail
             connection.close()
+
+
+def _connected(engine: sa.Engine) -> sa.Connection:
+    """A connection; asked for again where the server says that it will have one soon."""
+    for pause in PAUSES_SECONDS:
+        try:
+            return engine.connect()
+        except (sa_exc.DBAPIError, psycopg.Error) as error:
+            if not any(sign in str(error).lower() for sign in _SOON):
+                raise
+            time.sleep(pause)
+    return engine.connect()
 
 
 def _connect_args(url: sa.URL) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from time import perf_counter
 from typing import Any
 
 from recon.database.connect import Database
-from recon.matching import candidates, findings
+from recon.errors import SchemaMismatch
+from recon.matching import candidates, findings, probe
 from recon.matching.bind import bind
 from recon.matching.candidates import MAX_PAIRS, PassPairs
 from recon.matching.findings import Finding
@@ -86,7 +87,10 @@ def check(
     with database.session(read_only=True) as session:
         session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")  # all counts are of one moment
         info = session.driver.info
-        bound = bind(session, spec, shows_private=shows_private)
+        try:
+            bound = bind(session, spec, shows_private=shows_private)
+        except SchemaMismatch as error:
+            raise probe.with_values(session, spec, error, shows_private=shows_private) from error
         found = profile(session, bound, tell)
         pairs: list[PassPairs] = []
         for rule in bound.passes:
