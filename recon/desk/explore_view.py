@@ -252,7 +252,7 @@ def candidates_html(view: View, found: Why) -> str:
     body = "".join(_line(item) for item in found.lines)
     alone = "" if found.candidates else '<p class="quiet">No pass found a candidate.</p>'
     return framed(
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{alone}'
+        f'<div class="scroll"><table class="sides"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{alone}'
     )
 
 

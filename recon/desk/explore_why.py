@@ -263,7 +263,7 @@ def _of_pairs(
 def _lines(
     session: Session, bound: Bound, row: dict[str, Any], found: Explanation, chosen: Sequence[Any]
 ) -> tuple[Line, ...]:
-    """What passes compare and measure, then what `show` names of the record and of the candidates."""
+    """What passes compare and measure, what pairs must agree in, then what `show` names of record and candidates."""
     mine, other = bound.population, bound.other
     equalities: dict[tuple[str, str], tuple[exp.Expr, exp.Expr]] = {}
     for rule in bound.passes:
@@ -274,7 +274,14 @@ def _lines(
     windows = {
         (window.text, side_by_side.tolerance(window)): window for rule in bound.passes for window in rule.windows
     }
+    agreeing = {
+        (item.name, _source_name(bound, item.name)): item
+        for item in bound.compared
+        if (item.name, _source_name(bound, item.name)) not in equalities
+    }
     labels = dict(zip(bound.spec.show, pairs.labels(bound.spec.show), strict=True))
+    said = {f"t.{left}" for left, _ in agreeing} | {f"s.{right}" for _, right in agreeing}
+    labels = {text: label for text, label in labels.items() if text not in said}
     of_other = [text for text in labels if other in _parsed(text).sides()]
     wanted: list[exp.Expr] = []
     for target, source in equalities.values():
@@ -284,6 +291,10 @@ def _lines(
         ends = (window.target, window.source) if mine == "t" else (window.source, window.target)
         wanted += [veiled(bound, end.copy(), *ends) for end in ends]
         wanted += [veiled(bound, tree) for tree in (window.distance(), window.missed_by())] + [window.inside()]
+    for item in agreeing.values():
+        ends = (item.target, item.source) if mine == "t" else (item.source, item.target)
+        wanted += [veiled(bound, end.copy(), *ends) for end in ends]
+        wanted.append(exp.Not(this=exp.paren(item.differs())))
     wanted += [veiled(bound, bound.resolve(_parsed(text))) for text in of_other]
     wanted.append(pairs.interpretation(bound))  # which comes with its veils
     rows = _of_pairs(session, bound, row, chosen, wanted)
@@ -302,6 +313,10 @@ def _lines(
             for is_in, *both in zip(inside, distances, misses, strict=True)
         )
         lines.append(Line(f"{text}, within {tolerance}", own[0] if own else None, values, marks))
+    for left, right in agreeing:
+        own, values, agree = next(take), next(take), next(take)
+        marks = tuple(Mark("same", "same") if item else Mark("differs", "differs") for item in agree)
+        lines.append(Line(side_by_side.label(left, right), own[0] if own else None, values, marks))
     nothing = ("",) * len(columns[0])
     unmarked = (None,) * len(columns[0])
     compared = {left if mine == "t" else right for left, right in equalities}
@@ -314,6 +329,12 @@ def _lines(
         if values and (label != "in words" or any(value is not None for value in values)):
             lines.append(Line(label, "", values, unmarked, varies))
     return tuple(lines)
+
+
+def _source_name(bound: Bound, name: str) -> str:
+    """What a compared column is compared with, as the spec writes it; a plain column by its name."""
+    written = bound.spec.compare[name]
+    return (written if isinstance(written, str) else written.source).removeprefix("s.")
 
 
 def _parsed(text: str) -> Expression:

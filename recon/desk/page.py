@@ -21,6 +21,7 @@ STYLE = """<style>
 .rx th, .rx td { padding: 0.35rem 0.75rem; text-align: left; vertical-align: top; border-bottom: 1px solid rgb(128 128 128 / 0.22); }
 .rx thead th { font-weight: 600; border-bottom-width: 2px; }
 .rx tbody th { font-weight: 500; white-space: nowrap; }
+.rx .sides tbody th { white-space: normal; overflow-wrap: anywhere; max-width: 22rem; }
 .rx .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .rx .quiet { opacity: 0.65; }
 .rx .scroll { overflow-x: auto; }
