@@ -22,7 +22,7 @@ from recon.backfill.standing import environment_of
 from recon.backfill.verify import Verification
 from recon.backfill.voices import stricter
 from recon.database.connect import Database
-from recon.errors import NotApproved, UsageError, VerifyFailed
+from recon.errors import NotApproved, VerifyFailed
 from recon.matching import check as checking
 from recon.matching import run as runs
 from recon.matching.check import Checked
@@ -51,7 +51,9 @@ class Wish:
         from_day, to_day: ISO days, inclusive; empty: all.
         limit: unlinked records to decide at most; 0: all.
         plan: the id of a plan to carry on with; empty: match, and make one where something would change.
-        limited: plan from a run that looked at a part only, on purpose.
+
+    Days and limit ask for a part of the records: they are matched, planned and changed, and the page says that it was a
+    part.
     """
 
     mode: str = "dry_run"
@@ -59,7 +61,6 @@ class Wish:
     to_day: str = ""
     limit: int = 0
     plan: str = ""
-    limited: bool = False
 
     @property
     def filter(self) -> Filter:
@@ -68,12 +69,6 @@ class Wish:
     def check(self, spec: Reconciliation) -> None:
         """Raises UsageError where what is asked for cannot go together, before anything is done."""
         self.filter.check(spec)
-        if self.filter.as_dict() and self.mode != "match" and not self.limited:
-            raise UsageError(
-                "A limited run looks at a part of the records only.",
-                why="A plan from it would leave the rest out silently.",
-                todo="Leave the limits out, take --mode match, or add --limited to say that you mean it.",
-            )
 
 
 @dataclass
@@ -159,9 +154,10 @@ class Way:
             self.made = plans.load(self.database, self.workspace, self.wish.plan)
         else:
             began = datetime.now(UTC).replace(microsecond=0)
+            # A part was asked for by the wish itself, so nobody takes it for all.
             self.made = plans.make(
                 self.database, self.workspace, self.spec, self.actor,
-                run=self.run.run, allow_limited=self.wish.limited, again=False,
+                run=self.run.run, allow_limited=True, again=False,
             )  # fmt: skip
             reused = self.made is not None and self.made.created_at < began
         if self.made is None:
@@ -366,7 +362,6 @@ def run(
         "to_day": wish.to_day,
         "limit": wish.limit,
         "plan": wish.plan,
-        "limited": wish.limited,
     }
     made = perform(
         database, workspace, NOTEBOOK, name, values,

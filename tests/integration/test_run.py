@@ -119,24 +119,31 @@ def test_a_run_waits_for_a_person_and_goes_the_whole_way_under_a_standing_sign_o
     assert document["notebook_run"] in shown.out
 
 
-def test_the_steps_of_a_limited_run_say_that_it_is_one(rent: Database, place: Workspace) -> None:
-    with pytest.raises(UsageError, match="part of the records only") as refused:
-        whole_way.run(rent, place, RENT, Wish("execute", limit=3))
-    assert "--limited" in refused.value.todo
-    assert not place.reports.exists()
-
+def test_a_run_with_limits_plans_and_changes_that_part_and_says_so(rent: Database, place: Workspace) -> None:
+    """CRM-08: a limit that is typed on the run itself asks for a part; nothing more has to be said."""
     only = way(rent, place, mode="match", limit=3)
     assert only.match().limited == {"limit": 3}
     assert only.plan() == "This run only matches: no plan was asked for."
     assert only.told["match"]["limited"] == {"limit": 3}
 
-    part = way(rent, place, limit=3, limited=True)
+    part = way(rent, place, limit=3)
+    assert part.asked().limits == {"limit": 3}
     part.match()
     part.plan()
     part.sign()
     part.apply()
     assert part.made is not None
     assert part.made.rows == part.told["apply"]["changed"] == 3
+    assert linked(rent) == 125
+
+    days = way(rent, place, mode="plan", from_day="2025-03-05", to_day="2025-03-26")
+    days.match()
+    days.plan()
+    assert days.made is not None
+    assert days.made.rows == 3  # INV-07 has three payments of these days
+
+    with pytest.raises(UsageError, match="takes no parameter limited"):
+        parameters.check(ROOT / "notebooks" / NOTEBOOK, {"reconciliation": RENT, "limited": True})
 
 
 def test_a_run_carries_on_with_a_plan_that_a_reviewer_approved(rent: Database, place: Workspace) -> None:
