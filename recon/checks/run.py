@@ -21,11 +21,12 @@ import psycopg
 from sqlalchemy.pool import NullPool
 from sqlglot import exp
 
-from recon.checks import relation, suites
+from recon.checks import pairs, relation, suites
 from recon.checks.suites import Suite
 from recon.database import relations
 from recon.database.connect import Database, Session
 from recon.errors import CheckErrored, without_values
+from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.coverage import percent
@@ -96,20 +97,22 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
 
     Raises:
         CheckErrored: nothing could be checked: no expectation, an unknown one, one that the spec asks for and
-            the file lacks, source keys that are not unique, or a library that does not load.
+            the file lacks, no run of the whole where the spec sets no link, source keys that are not unique, or a library that does not load.
         SchemaMismatch, SpecError: the spec does not fit the database, or the suite's file cannot be read.
     """
     suite = suites.load(workspace, spec)
-    if not suite["expectations"] or spec.link is None:
+    if not suite["expectations"]:
         raise CheckErrored(
             f"There is nothing to check for {spec.name}.",
-            why="Its suite is empty." if spec.link else "It sets no link.",
+            why="Its suite is empty.",
             todo="An empty suite proves nothing: say what must be true under `expect` in the spec.",
         )
     at = datetime.now(UTC)
+    run = None if spec.link is not None else _decided(database, spec)
     with database.session(read_only=True) as session:
         bound = bind(session, spec)
-        _unique_source(session, bound)
+        if spec.link is not None:
+            _unique_source(session, bound)
     with _quiet():
         library = _library()
         loaded = _loaded(library, suite)
@@ -119,13 +122,26 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
                 why="A check that is left out would count as passed.",
                 todo=f"Delete {suites.own_path(workspace, spec)} to use what the spec asks, or add it there.",
             )
-        results = _validated(library, database, bound, loaded)
+        query = relation.checked(bound) if run is None else pairs.checked(bound, run)
+        results = _validated(library, database, bound, loaded, query)
     with database.session(read_only=True) as session:
         items = [
-            _item(session, bound, expectation, results.get(position))
+            _item(session, bound, run, expectation, results.get(position))
             for position, expectation in enumerate(suite["expectations"])
         ]
     return CheckResult(spec.name, at, tuple(items))
+
+
+def _decided(database: Database, spec: Reconciliation) -> str:
+    """The latest run that looked at every record. Raises CheckErrored where there is none."""
+    for found in runs.history(database, spec.name):
+        if found["state"] == "success" and not found["limited"] and found["kept"]:
+            return found["run"]
+    raise CheckErrored(
+        f"Nothing was decided yet that could be checked for {spec.name}.",
+        why="It sets no link: what a run of all its records decided takes its place.",
+        todo=f"Run `recon match {spec.name}` first.",
+    )
 
 
 def _unique_source(session: Session, bound: Bound) -> None:
@@ -199,7 +215,7 @@ def _loaded(library: ModuleType, suite: Suite) -> Any:
     return whole
 
 
-def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any) -> dict[int, Any]:
+def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any, query: exp.Query) -> dict[int, Any]:
     """The library's result of each expectation, by its position in the file."""
     try:
         context = library.get_context(mode="ephemeral")
@@ -209,7 +225,7 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
             connection_string="postgresql+psycopg://",
             create_temp_table=False,
             kwargs={
-                "creator": _connector(database, relation.checked(bound).sql(DIALECT)),
+                "creator": _connector(database, query.sql(DIALECT)),
                 "poolclass": NullPool,
             },
         )
@@ -266,7 +282,7 @@ def _said(error: object, bound: Bound | None = None) -> str:
 # -- results ---------------------------------------------------------------------------------------------
 
 
-def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: Any) -> CheckItem:
+def _item(session: Session, bound: Bound, run: str | None, expectation: dict[str, Any], result: Any) -> CheckItem:
     meta = expectation["meta"]
     name = str(
         meta.get("name") or " ".join([expectation["type"], str(expectation["kwargs"].get("column", ""))]).strip()
@@ -284,7 +300,7 @@ def _item(session: Session, bound: Bound, expectation: dict[str, Any], result: A
     if kind == "coverage" and whole == 0:
         # The library passes an empty table, and a `where` that selects nothing with it.
         return CheckItem(name, says, kind, "errored", "0 of 0", 0, error="There is no record to check.")
-    examples = _examples(session, bound, expectation) if unexpected else ()
+    examples = _examples(session, bound, run, expectation) if unexpected else ()
     return CheckItem(name, says, kind, status, observed(whole - unexpected, whole), unexpected, examples)
 
 
@@ -309,7 +325,7 @@ def _raised(result: Any, bound: Bound) -> str | None:
     return None if result.success or result.result else "It gave no result."
 
 
-def _examples(session: Session, bound: Bound, expectation: dict[str, Any]) -> tuple[str, ...]:
+def _examples(session: Session, bound: Bound, run: str | None, expectation: dict[str, Any]) -> tuple[str, ...]:
     """Keys of records that do not keep an expectation, by SQL of our own: the library would fetch every row."""
     kwargs = expectation["kwargs"]
     if set(kwargs) - {"column", "value_set", "mostly"}:
@@ -321,6 +337,8 @@ def _examples(session: Session, bound: Bound, expectation: dict[str, Any]) -> tu
         condition = exp.not_(column)
     else:
         return ()
+    if run is not None:
+        return tuple(row[0] for row in session.rows(pairs.examples(bound, run, condition, EXAMPLES)))
     rows = session.rows(relation.examples(bound, condition, EXAMPLES).sql(DIALECT))
     return tuple(_key(row) for row in rows)
 

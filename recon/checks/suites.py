@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recon.checks import relation
+from recon.checks import pairs, relation
 from recon.errors import AlreadyExists, SpecError
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
@@ -18,21 +18,19 @@ Suite = dict[str, Any]
 
 
 def derive(spec: Reconciliation) -> Suite:
-    """The suite that a spec's `expect` asks for; without a `link` it holds no expectation.
+    """The suite that a spec's `expect` asks for.
 
-    The columns are those of `recon.checks.relation.checked`.
+    The columns are those of `recon.checks.relation.checked`, or without a link of `recon.checks.pairs.checked`.
     """
     expectations: list[dict[str, Any]] = []
     if spec.link is not None:
         target, source = _label(spec, "target"), _label(spec, "source")
         # Of a population of source records the target's rows say nothing about coverage.
         if spec.expect.coverage is not None and spec.population == "target":
-            share = _percent(spec.expect.coverage * 100)
-            records = "Every record" if share == "100" else f"At least {share} % of the records"
             expectations.append(
                 _expectation(
                     NOT_NULL, "coverage", "coverage",
-                    f"{records} of {target} must be linked.",
+                    f"{_share(spec)} of {target} must be linked.",
                     column=relation.LINKED, mostly=float(spec.expect.coverage),
                 )
             )  # fmt: skip
@@ -43,11 +41,53 @@ def derive(spec: Reconciliation) -> Suite:
             _true(relation.right_column(name), name, f"Every linked pair must keep the rule {name}: {text}")
             for name, text in spec.expect.right.items()
         ]
+    else:
+        expectations = _of_pairs(spec)
     return {
         "name": spec.name,
         "expectations": expectations,
         "meta": {"reconciliation": spec.name, "derived_from": "link and expect of the spec"},
     }
+
+
+def _of_pairs(spec: Reconciliation) -> list[dict[str, Any]]:
+    """What must be true of the pairs that were decided, and of the ids by which they were."""
+    expectations: list[dict[str, Any]] = []
+    population, other = ("target", "source") if spec.population == "target" else ("source", "target")
+    if spec.expect.coverage is not None:
+        expectations.append(
+            _expectation(
+                IN_SET, "coverage", "coverage",
+                f"{_share(spec)} of {_label(spec, population)} must be reconciled.",
+                column=pairs.RECONCILED_NOW, value_set=[True], mostly=float(spec.expect.coverage),
+            )
+        )  # fmt: skip
+    expectations.append(
+        _true(pairs.PARTNER_EXISTS, "partner_exists", f"Every partner must still be there in {_label(spec, other)}.")
+    )
+    expectations += [
+        _true(pairs.right_column(name), name, f"Every reconciled pair must keep the rule {name}: {text}")
+        for name, text in spec.expect.right.items()
+    ]
+    if pairs.knows_identity(spec):
+        first = spec.passes[0]
+        ids = ", ".join(left.text for left, _ in first.pairs)
+        expectations.append(
+            _true(
+                pairs.ONE_PARTNER, "one_partner",
+                f"No record of {_label(spec, population)} may be meant by two of {_label(spec, other)}, by {first.name}.",
+            )
+        )  # fmt: skip
+        expectations.append(
+            _true(pairs.IDENTITY_ONCE, "identity_once", f"No two records of {_label(spec, 'target')} may share {ids}.")
+        )
+    return expectations
+
+
+def _share(spec: Reconciliation) -> str:
+    assert spec.expect.coverage is not None
+    share = _percent(spec.expect.coverage * 100)
+    return "Every record" if share == "100" else f"At least {share} % of the records"
 
 
 def _true(column: str, name: str, says: str) -> dict[str, Any]:
@@ -61,7 +101,7 @@ def _expectation(type_: str, name: str, kind: str, says: str, **kwargs: object) 
 def _label(spec: Reconciliation, side: str) -> str:
     records = spec.target if side == "target" else spec.source
     where = f" where {records.where}" if side == "target" and records.where else ""
-    return f"{records.table or f'the {side}'}{where}"
+    return f"{records.file or records.relation or records.writes or f'the {side}'}{where}"
 
 
 def _percent(share: object) -> str:
