@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ from recon.database.connect import Database
 from recon.errors import AlreadyExists, CheckErrored, Locked, NotLoaded, UsageError
 from recon.matching import run as runs
 from recon.matching.backtest import backtest
+from recon.matching.coverage import RECONCILED, statistics
 from recon.matching.pool import Filter
 from recon.sources import loading, samples
 from recon.spec import Reconciliation
-from recon.systems import after_match, sample_of, sheets_of
+from recon.systems import after_match, sample_of, sheets_of, stand_in_of
 from recon.workspace import POLICY_FILE, SIGNERS_FILE, Workspace, template
 
 EMBEDDED_DATABASE = "recon"
@@ -60,14 +62,28 @@ def open_database(workspace: Workspace, url: str | None = None, demo: bool = Fal
     return Database(embedded.start(workspace.folder, EMBEDDED_DATABASE), embedded=True)
 
 
-def load_sample(database: Database, name: str) -> dict[str, int]:
-    """Create the sample tables of a shipped reconciliation; returns rows by table.
+def load_sample(database: Database, name: str, workspace: Workspace | None = None) -> dict[str, int]:
+    """Create the sample tables of a shipped reconciliation or group; returns rows by table.
 
-    The script is always the shipped one: a workspace that came from somewhere else must not run its own.
+    The script is always the shipped one: a workspace that came from somewhere else must not run its own. A sample of
+    files is written into the workspace and loaded from there.
+
+    Raises:
+        AlreadyExists: a table is there, or another file; no table is touched.
+        UsageError: the sample has files, and there is no workspace to write them into.
     """
     sample = sample_of(name)
     script = (template("sql") / "schema" / sample.schema).read_text(encoding="utf-8")
-    return samples.load(database, script, sample.tables())
+    files = sample.files()
+    if not files:
+        return samples.load(database, script, sample.tables())
+    if workspace is None:
+        raise UsageError(f"The sample of {name} has files.", why="They are written into a workspace.")
+    specs = [workspace.spec(member) for member in sample.members]
+    sides = [side for spec in specs for side in (spec.target, spec.source) if side.file]
+    samples.write(workspace.root, files)
+    counts = samples.load(database, script, sample.tables(), [side.relation for side in sides if side.relation])
+    return counts | loading.load(database, workspace, specs)
 
 
 def load_records(
@@ -215,6 +231,8 @@ Tell = Callable[[str, Any], None]  # the step's name, and what it gave
 def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
     """Sample data, match, plan, sign-off, apply, verify, report, in a database of its own that is made anew.
 
+    Outside systems are never reached: what the system's folder brings stands in for them, on this machine.
+
     Args:
         workspace: where bundle and report go; its embedded server is used whatever the URL says.
         name: a reconciliation with sample data.
@@ -229,7 +247,28 @@ def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
     spec = workspace.spec(name)
     sample_of(name)  # an unknown name is an error before anything is dropped
     with _only_demo(workspace):
-        return _demo(workspace, spec, tell)
+        database = _demo_database(workspace, name, tell)
+        return _demo(database, workspace, spec, tell)
+
+
+def demo_group(workspace: Workspace, group: str, tell: Callable[[str, str, Any], None]) -> dict[str, Any]:
+    """The demo of each reconciliation of a group, one after the other on the one sample of all.
+
+    Args:
+        workspace: as for `demo`.
+        group: a group with sample data.
+        tell: called after each step with the reconciliation's name, the step and what it gave; `load` is told once, of
+            the group.
+
+    Returns:
+        The document of `recon demo --json`: the group, and the document of each member.
+    """
+    specs = [workspace.spec(name) for name in workspace.members(group)]
+    sample_of(group)
+    with _only_demo(workspace):
+        database = _demo_database(workspace, group, lambda step, counts: tell(group, step, counts))
+        members = [_demo(database, workspace, spec, partial(tell, spec.name)) for spec in specs]
+    return {"group": group, "members": members}
 
 
 @contextmanager
@@ -254,39 +293,69 @@ def _only_demo(workspace: Workspace) -> Generator[None]:
         os.close(descriptor)
 
 
-def _demo(workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, Any]:
-    name = spec.name
+def _demo_database(workspace: Workspace, name: str, tell: Tell) -> Database:
+    """The demo's database, made anew, with the sample."""
     _forget_demos(workspace)
     database = Database(embedded.recreate(workspace.folder, DEMO_DATABASE), embedded=True, demo=True)
-    tell("load", load_sample(database, name))
-    before = _linked(database, spec)
+    tell("load", load_sample(database, name, workspace))
+    return database
+
+
+def _demo(database: Database, workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, Any]:
+    stand_in = stand_in_of(spec.name)
+    with stand_in(database) if stand_in else nullcontext(dict[str, str]()) as variables:
+        return _demonstrated(database, workspace.with_variables(variables), spec, tell)
+
+
+def _demonstrated(database: Database, workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, Any]:
+    name = spec.name
+    before = _linked(database, spec) if spec.link else None
     run = match(database, workspace, spec, DEMO_ANALYST)
     tell("match", run)
-    tell("backtest", backtest(database, spec, DEMO_ANALYST))
+    if spec.link:
+        tell("backtest", backtest(database, spec, DEMO_ANALYST))
     plan = plans.make(database, workspace, spec, DEMO_ANALYST)
     if plan is None:
-        raise UsageError(f"The sample of {name} holds nothing to link.")
+        raise UsageError(f"The sample of {name} holds nothing to link or to change.")
     tell("plan", plan)
     tell("dry run", applying.apply(database, workspace, plan.plan, DEMO_ANALYST))
     tell("approve", sign_off.approve(database, workspace, plan.plan, DEMO_REVIEWER))
     tell("apply", applying.apply(database, workspace, plan.plan, DEMO_ANALYST, execute=True))
     verified = verify(database, workspace, plan.plan, DEMO_ANALYST)
     tell("verify", verified)
-    after = _linked(database, spec)
+    if spec.link and before:
+        held, total = _linked(database, spec)
+        figures = _figures(before[0], held, total)
+    else:  # nothing holds a link that could be counted: a second run says what agrees now
+        again = match(database, workspace, spec, DEMO_ANALYST)
+        tell("match again", again)
+        figures = _figures(_reconciled(run), _reconciled(again), again.population)
+        figures |= {"same_before": run.outcomes.get("same", 0), "same_after": again.outcomes.get("same", 0)}
+        figures["statistics"] = statistics(again.outcomes)
     path = report(database, workspace, name, plan.plan)
     tell("report", path)
     return {
         "reconciliation": name,
-        "total": after[1],
-        "linked_before": before[0],
-        "linked_after": after[0],
-        "coverage_before": before[0] / before[1],
-        "coverage_after": after[0] / after[1],
+        **figures,
         "plan": plan.plan,
         "bundle": str(plan.bundle),
         "report": str(path),
         "verified": verified.state == "verified" and verified.verification.right,
     }
+
+
+def _figures(before: int, after: int, total: int) -> dict[str, Any]:
+    return {
+        "total": total,
+        "linked_before": before,
+        "linked_after": after,
+        "coverage_before": before / total,
+        "coverage_after": after / total,
+    }
+
+
+def _reconciled(run: runs.Run) -> int:
+    return sum(run.outcomes.get(outcome, 0) for outcome in RECONCILED)
 
 
 def _forget_demos(workspace: Workspace) -> None:
@@ -321,7 +390,7 @@ def _linked(database: Database, spec: Reconciliation) -> tuple[int, int]:
 
 # -- a workspace of one's own ----------------------------------------------------------------------------
 
-_GITIGNORE = ".recon/\n.env\nsql/backfills/*\nreports/*\n__marimo__/\n.ipynb_checkpoints/\n"
+_GITIGNORE = ".recon/\n.env\nbronze/\nsql/backfills/*\nreports/*\n__marimo__/\n.ipynb_checkpoints/\n"
 _ENVIRONMENT = """\
 # Copy to .env and fill in; .env is never committed.
 # RECON_DATABASE_URL=postgresql://user@host:5432/name

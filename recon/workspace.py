@@ -7,7 +7,7 @@ import os
 import tomllib
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -85,6 +85,11 @@ class Workspace:
     """A folder with specs, bundles, suites and reports."""
 
     root: Path
+    given: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)  # RECON_… settings that win
+
+    def with_variables(self, given: Mapping[str, str]) -> Workspace:
+        """The same workspace, in which these variables are set whatever the environment says: a demo's stand-ins."""
+        return Workspace(self.root, {**self.given, **given})
 
     @classmethod
     def find(cls, folder: Path | None = None, *, anywhere: bool = False) -> Workspace:
@@ -119,12 +124,13 @@ class Workspace:
 
     @cached_property
     def variables(self) -> Mapping[str, str]:
-        """Every RECON_… variable that is set, of the environment or else of `.env`: where clients find credentials."""
+        """Every RECON_… variable that is set, as given here, else by the environment or `.env`: where clients find credentials."""
         from dotenv import dotenv_values
 
         path = self.root / ".env"
         written = dotenv_values(path, interpolate=False) if path.is_file() else {}
-        return {name: value for name, value in {**written, **os.environ}.items() if name.startswith("RECON_") and value}
+        every = {**written, **os.environ, **self.given}
+        return {name: value for name, value in every.items() if name.startswith("RECON_") and value}
 
     @cached_property
     def policy(self) -> Policy:

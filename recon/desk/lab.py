@@ -80,10 +80,10 @@ class Lab:
         home = Workspace.find(folder)
         spec = home.spec(name)
         database = Database(embedded.recreate(home.folder, SCRATCH_DATABASE), embedded=True)
-        workflow.load_sample(database, name)
         root = home.folder / SCRATCH
         shutil.rmtree(root, ignore_errors=True)
         workflow.init(root)
+        workflow.load_sample(database, name, Workspace(root))
         return cls(database, Workspace(root), spec, home.actor)
 
     def acting(self, actor: str) -> Lab:

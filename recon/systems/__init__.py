@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -11,18 +13,24 @@ from recon.errors import NotFound
 from recon.matching.run import Run
 from recon.reports.workbook import Extra
 from recon.sources.hooks import Hook
-from recon.sources.samples import Sample
+from recon.sources.samples import Sample, no_files
 from recon.spec import Reconciliation
 
 _FOLDER = Path(__file__).parent
 
+# A stand-in holds what the outside system would hold of the sample in this database, answers on this machine while the
+# `with` lasts, and gives the settings (RECON_…) by which it is found.
+StandIn = Callable[[Database], AbstractContextManager[Mapping[str, str]]]
+
 
 def sample_of(name: str) -> Sample:
-    """The sample data of a shipped reconciliation. Raises NotFound where it has none."""
-    for path in _FOLDER.glob("*/sample.py"):
-        if (path.parent / f"{name}.yaml").is_file():
-            module = import_module(f"recon.systems.{path.parent.name}.sample")
-            return Sample(f"{path.parent.name}.sql", module.tables)
+    """The sample data of a shipped reconciliation, or of a whole group. Raises NotFound where it has none."""
+    for path in sorted(_FOLDER.glob("*/sample.py")):
+        folder = path.parent
+        if folder.name == name or (folder / f"{name}.yaml").is_file():
+            module = import_module(f"recon.systems.{folder.name}.sample")
+            members = tuple(sorted(spec.stem for spec in folder.glob("*.yaml")))
+            return Sample(f"{folder.name}.sql", module.tables, getattr(module, "files", no_files), members)
     raise NotFound(f'"{name}" has no sample data.', todo=f"These have: {', '.join(with_sample())}.")
 
 
@@ -30,6 +38,17 @@ def with_sample() -> list[str]:
     """The names of the shipped reconciliations that have sample data."""
     folders = [path.parent for path in _FOLDER.glob("*/sample.py")]
     return sorted(spec.stem for folder in folders for spec in folder.glob("*.yaml"))
+
+
+def stand_in_of(name: str) -> StandIn | None:
+    """What stands in for the outside systems of a shipped reconciliation in its demo; None where it has none.
+
+    It is the function `stand_in` of the module of that name in the system's folder.
+    """
+    for path in _FOLDER.glob("*/stand_in.py"):
+        if (path.parent / f"{name}.yaml").is_file():
+            return import_module(f"recon.systems.{path.parent.name}.stand_in").stand_in
+    return None
 
 
 def sheets_of(spec: Reconciliation) -> Extra | None:

@@ -19,8 +19,8 @@ SHIPPED = sorted(systems.with_sample())
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_of_every_shipped_reconciliation(database: Database, name: str) -> None:
-    load_sample(database, name)
+def test_of_every_shipped_reconciliation(database: Database, workspace: Workspace, name: str) -> None:
+    load_sample(database, name, workspace)
     spec = Workspace(ROOT).spec(name)
     assert_add_up(database, spec, runs.match(database, spec, "ann"))
 
@@ -55,7 +55,7 @@ def test_of_a_comparison_with_records_on_one_side_only(database: Database, popul
 def assert_add_up(database: Database, spec: Reconciliation, run: Run) -> None:
     side = spec.target if spec.population == "target" else spec.source
     where = f" WHERE {side.where}" if side.where else ""
-    ((population,),) = rows(database, f"SELECT count(*) FROM {side.table}{where}")
+    ((population,),) = rows(database, f"SELECT count(*) FROM {side.relation}{where}")
     assert sum(run.outcomes.values()) == run.population == population
     alone = run.outcomes.get("unmatched", 0)
     if spec.compare:
