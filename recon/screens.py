@@ -341,7 +341,13 @@ _TOLD = ("outcome", "pass", "confidence", "reason", "interpretation", "differenc
 
 
 def reconciliations(rows: Sequence[Mapping[str, Any]]) -> None:
-    table(["name", "title", "target", "source"], [list(row.values()) for row in rows])
+    in_groups = any(row["group"] for row in rows)
+    headings = ["name", "title", "target", "source", *(["group"] if in_groups else [])]
+    table(headings, [list(row.values())[: len(headings)] for row in rows])
+    if in_groups:
+        console.print(
+            "The name of a group stands for all that are in it: `recon run GROUP`, check, match, report, demo."
+        )
 
 
 def demo_step(step: str, result: Any) -> None:
@@ -352,6 +358,8 @@ def demo_step(step: str, result: Any) -> None:
             table(["table", "rows"], [[name, f"{count:,}"] for name, count in result.items()], right="1")
         case "match":
             waterfall(result)
+        case "match again":
+            console.print(f"{result.outcomes.get('same', 0):,} of {result.population:,} records agree now.")
         case "backtest":
             console.print(f"By these rules: {escape(result.words)}")
         case "plan":

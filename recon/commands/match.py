@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recon.commands import groups
 from recon.commands.shared import (
     AsJson,
     Folder,
     Name,
+    NameOrGroup,
     Url,
     after_matching,
     answer,
@@ -33,7 +35,7 @@ SHOWN_DECISIONS = 40  # a screenful; `--format csv` gives all
 
 
 def load(
-    name: Annotated[str, typer.Argument(help="A reconciliation or a group; see `recon list`.", metavar="NAME")],
+    name: NameOrGroup,
     sample: Annotated[bool, typer.Option("--sample", help="Create and fill the sample tables.")] = False,
     from_date: Annotated[
         str | None, typer.Option("--from", help="Of an outside system: from this day, YYYY-MM-DD, inclusive, UTC.")
@@ -52,7 +54,7 @@ def load(
     if sample:
         if any(days):
             raise UsageError("--sample and --from or --to are two things.", todo="Give one of them.")
-        counts = workflow.load_sample(open_database(place, database), members[0])
+        counts = workflow.load_sample(open_database(place, database), name, place)
     else:
         _something_to_load(place, members)
         first, last = [date.fromisoformat(text) if text else None for text in days]
@@ -82,12 +84,18 @@ def _has_sample(place: Workspace, name: str) -> bool:
     """Whether sample tables can be made: the spec is a shipped one, not the workspace's own of the same name."""
     from recon import systems
 
-    return name in systems.with_sample() and place.spec_path(name).is_relative_to(Path(systems.__file__).parent)
+    shipped = Path(systems.__file__).parent
+    return all(
+        member in systems.with_sample() and place.spec_path(member).is_relative_to(shipped)
+        for member in place.members(name)
+    )
 
 
 def match(
-    name: Name,
-    limit: Annotated[int | None, typer.Option(min=1, help="Decide at most this many unlinked records.")] = None,
+    name: NameOrGroup,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Decide at most this many unlinked records; of a group, of each object.")
+    ] = None,
     from_date: Annotated[str | None, typer.Option("--from", help="From this day, YYYY-MM-DD, inclusive.")] = None,
     to_date: Annotated[str | None, typer.Option("--to", help="To this day, YYYY-MM-DD, inclusive.")] = None,
     as_json: AsJson = False,
@@ -97,20 +105,35 @@ def match(
     """Decide every record; prints the waterfall and the reasons. Writes nothing to your tables."""
     from recon import workflow
     from recon.matching import precision
+    from recon.matching.coverage import statistics
     from recon.matching.pool import Filter
 
     place = find_workspace(workspace)
-    spec = place.spec(name)
+    if not groups.is_group(place, name):
+        place.spec(name)
     limited = Filter(limit, day(from_date, "--from"), day(to_date, "--to"))
     opened = open_database(place, database)
-    with spinner(f"Matching {name}"):
-        result = workflow.match(opened, place, spec, place.actor, limited)
-    known = precision.latest(opened, spec)
-    if not show({**result.as_dict(), "precision": known.summary() if known else None}, as_json):
-        from recon import screens
 
-        screens.waterfall(result, known)
-    raise typer.Exit(after_matching(result))
+    def one(name: str) -> tuple[dict[str, Any], int]:
+        spec = place.spec(name)
+        with spinner(f"Matching {name}"):
+            result = workflow.match(opened, place, spec, place.actor, limited)
+        known = precision.latest(opened, spec)
+        if not as_json:
+            from recon import screens
+
+            screens.waterfall(result, known)
+        summary = known.summary() if known else None
+        figures = {"statistics": statistics(result.outcomes), "coverage": result.coverage}
+        return {**result.as_dict(), "precision": summary, **figures}, after_matching(result)
+
+    raise typer.Exit(groups.conduct(place, name, as_json, one, _close))
+
+
+def _close(group: str, ended: list[groups.Ended]) -> None:
+    from recon import screens_groups
+
+    screens_groups.statistics(group, [item.shown for item in ended], groups.worst(ended))
 
 
 def decisions(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recon.commands import groups
 from recon.commands.shared import (
     BREAKS_REMAIN,
     FAILED,
@@ -32,7 +34,7 @@ _NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making t
 
 
 def demo(
-    system: Annotated[str, typer.Argument(help="Which sample to run.")] = "rent_payments",
+    system: Annotated[str, typer.Argument(help="Which sample to run: a reconciliation, or a group.")] = "rent_payments",
     as_json: AsJson = False,
     workspace: Folder = None,
 ) -> None:
@@ -40,6 +42,8 @@ def demo(
     from recon import workflow
 
     place = find_workspace(workspace, anywhere=True)
+    if groups.is_group(place, system):
+        raise typer.Exit(_demo_group(place, system, as_json))
     steps: dict[str, Any] = {}
     if as_json:
 
@@ -51,10 +55,44 @@ def demo(
         print_json(result)
     else:
         result = _shown_demo(place, system, steps)
+    raise typer.Exit(_after_demo(result, steps))
+
+
+def _after_demo(result: Mapping[str, Any], steps: Mapping[str, Any]) -> int:
+    """The exit code of a demo."""
+    if not result["verified"]:
+        return FAILED
     complete = steps["verify"].complete and not steps["apply"].skipped
-    raise typer.Exit(
-        FAILED if not result["verified"] else after_matching(steps["match"]) if complete else BREAKS_REMAIN
-    )
+    return after_matching(steps.get("match again", steps["match"])) if complete else BREAKS_REMAIN
+
+
+def _demo_group(place: Workspace, group: str, as_json: bool) -> int:
+    """The demo of each reconciliation of a group; returns the exit code."""
+    from recon import screens, screens_groups, workflow
+    from recon.progress import spinner
+
+    steps: dict[str, dict[str, Any]] = {}
+    with spinner("Making the sample", screens.console) as say:
+
+        def tell(name: str, step: str, result: Any) -> None:
+            if name not in steps and name != group and not as_json:
+                screens_groups.heading(name)
+            steps.setdefault(name, {})[step] = result
+            if as_json:
+                note(f"{name}: {step} done")
+            else:
+                screens.demo_step(step, result)
+                say(_NEXT_IN_DEMO.get(step, "Going on"))
+
+        document = workflow.demo_group(place, group, tell)
+    ended = [
+        groups.Ended(item["reconciliation"], item, _after_demo(item, steps[item["reconciliation"]]))
+        for item in document["members"]
+    ]
+    code = groups.worst(ended)
+    if not show({**document, "exit_code": code}, as_json):
+        screens_groups.demos(document, code)
+    return code
 
 
 def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[str, Any]:
@@ -71,12 +109,23 @@ def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[st
 
         result = workflow.demo(place, system, tell)
     screens.console.print(
-        f"\n[bold green]{result['linked_before']} → {result['linked_after']} of {result['total']} linked[/]"
+        f"\n[bold green]{_brought(result)}[/]"
         f" ({screens.percent(result['coverage_before'])} → {screens.percent(result['coverage_after'])}),"
-        f" {'verified' if result['verified'] else 'NOT verified'}; {steps['backtest'].words}."
+        f" {'verified' if result['verified'] else 'NOT verified'}{_precision(steps)}."
         f"\nLook closer: recon notebook explore {system} --database demo · recon revert {result['plan']} --database demo"
     )
     return result
+
+
+def _brought(result: Mapping[str, Any]) -> str:
+    """What a demo brought about, in a line."""
+    if "same_after" in result:
+        return f"{result['same_before']} → {result['same_after']} of {result['total']} agree"
+    return f"{result['linked_before']} → {result['linked_after']} of {result['total']} linked"
+
+
+def _precision(steps: Mapping[str, Any]) -> str:
+    return f"; {steps['backtest'].words}" if "backtest" in steps else ""
 
 
 def init(
@@ -107,7 +156,7 @@ def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> N
     for name in place.reconciliations():
         spec = place.spec(name)
         sides = [side.origin for side in (spec.target, spec.source)]
-        rows.append({"name": name, "title": spec.title, "target": sides[0], "source": sides[1]})
+        rows.append({"name": name, "title": spec.title, "target": sides[0], "source": sides[1], "group": spec.group})
     if not show({"reconciliations": rows}, as_json):
         from recon import screens
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recon.commands.shared import AsJson, Folder, Name, Url, answer, day, find_workspace, open_database
+from recon.commands import groups
+from recon.commands.shared import (
+    DONE,
+    AsJson,
+    Folder,
+    NameOrGroup,
+    Url,
+    answer,
+    day,
+    find_workspace,
+    open_database,
+    say,
+)
 from recon.errors import UsageError
 from recon.progress import bar, spinner
 
@@ -16,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    name: Name,
+    name: NameOrGroup,
     plan: Annotated[str | None, typer.Option(help="A plan; default: the latest.")] = None,
     excel: Annotated[
         bool, typer.Option("--excel", help="A workbook instead: breaks, and rents where there are.")
@@ -51,7 +63,19 @@ def report(
         if given is not None and not there:
             raise UsageError(f"{option} goes with {needs}.", todo=f"Give {needs} too, or leave {option} out.")
     place = find_workspace(workspace)
-    place.spec(name)
+    group = groups.is_group(place, name)
+    if group and (one_only := [f"--{option}" for option, given in {"plan": plan, "sign": sign}.items() if given]):
+        raise UsageError(
+            f"{one_only[0]} goes with one reconciliation, and {name} is a group.",
+            todo=f"Name one of {', '.join(place.members(name))}.",
+        )
+    if not group:
+        place.spec(name)
+    if schedule is not None and group:
+        raise UsageError(
+            f"A schedule is of one reconciliation, and {name} is a group.",
+            todo=f"Schedule each of {', '.join(place.members(name))}.",
+        )
     if schedule is not None:
         _schedule(place, name, schedule, zone, as_json)
         return
@@ -66,15 +90,36 @@ def report(
         how = f"with the key {done.key}" if done.key else "by name: a record, not a proof"
         answer(done.as_dict(), as_json, f"Signed  {done.file} by {done.signed_by}, {how}.")
         return
-    if excel:
-        from datetime import date
 
-        with spinner(f"Writing the workbook of {name}"):
-            path = workflow.workbook(opened, place, name, date.fromisoformat(at) if at else None)
-    else:
-        with bar("Making the report", "cells") as progress:
-            path = workflow.report(opened, place, name, plan, progress, progress.step)
-    answer({"report": str(path)}, as_json, f"Report  {path}")
+    def one(name: str) -> tuple[dict[str, Any], int]:
+        if excel:
+            from datetime import date
+
+            with spinner(f"Writing the workbook of {name}"):
+                path = workflow.workbook(opened, place, name, date.fromisoformat(at) if at else None)
+        else:
+            with bar(f"Making the report of {name}", "cells") as progress:
+                path = workflow.report(opened, place, name, plan, progress, progress.step)
+        if not as_json:
+            say(f"Report  {path}")
+        return {"report": str(path)}, DONE
+
+    code = groups.conduct(place, name, as_json, one, _close)
+    if code:
+        raise typer.Exit(code)
+
+
+def _close(group: str, ended: list[groups.Ended]) -> None:
+    from recon import screens_groups
+
+    screens_groups.ended(
+        group,
+        [
+            (name, {"says": document.get("report")}, code, error)
+            for name, document, code, error in (item.shown for item in ended)
+        ],
+        groups.worst(ended),
+    )
 
 
 def _together(**asked: object) -> None:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from recon.commands.shared import AsJson, Execute, Folder, Name, Url, day, find_workspace, open_database, show
+from recon.commands import groups
+from recon.commands.shared import AsJson, Execute, Folder, NameOrGroup, Url, day, find_workspace, open_database
 from recon.errors import UsageError
 from recon.progress import bar
 
 
 def run(
-    name: Name,
+    name: NameOrGroup,
     execute: Execute = False,
     mode: Annotated[
         str | None, typer.Option(help="How far: match, plan, dry_run (the default) or execute.", metavar="MODE")
     ] = None,
     from_date: Annotated[str | None, typer.Option("--from", help="From this day, YYYY-MM-DD, inclusive.")] = None,
     to_date: Annotated[str | None, typer.Option("--to", help="To this day, YYYY-MM-DD, inclusive.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Decide at most this many unlinked records.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Decide at most this many unlinked records; of a group, of each object.")
+    ] = None,
     plan: Annotated[str | None, typer.Option(help="Carry on with this plan; default: match, and plan.")] = None,
-    limited: Annotated[bool, typer.Option("--limited", help="Plan from a limited run on purpose.")] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -42,13 +44,39 @@ def run(
         to_day=day(to_date, "--to") or "",
         limit=limit or 0,
         plan=plan or "",
-        limited=limited,
     )
+    if groups.is_group(place, name) and wish.plan:
+        raise UsageError(
+            f"{name} is a group, and a plan is of one reconciliation.",
+            todo=f"Name the plan's own: {', '.join(place.members(name))}.",
+        )
+    for member in place.members(name):  # what makes no sense for one is said before any is begun
+        wish.check(place.spec(member))
     opened = open_database(place, database)
-    with bar(f"Running {name}", "cells") as progress:
-        document = whole_way.run(opened, place, name, wish, progress=progress, tell=progress.step)
-    if not show(document, as_json):
-        from recon import screens_run
 
-        screens_run.ran(document)
-    raise typer.Exit(document["exit_code"])
+    def one(name: str) -> tuple[dict[str, Any], int]:
+        with bar(f"Running {name}", "cells") as progress:
+            document = whole_way.run(opened, place, name, wish, progress=progress, tell=progress.step)
+        if not as_json:
+            from recon import screens_run
+
+            screens_run.ran(document)
+        return {**document, **_figures(document)}, document["exit_code"]
+
+    raise typer.Exit(groups.conduct(place, name, as_json, one, _close))
+
+
+def _close(group: str, ended: list[groups.Ended]) -> None:
+    from recon import screens_groups
+
+    screens_groups.statistics(group, [item.shown for item in ended], groups.worst(ended))
+
+
+def _figures(document: dict[str, Any]) -> dict[str, Any]:
+    """Statistics and coverage as they are in the end (CRM-09)."""
+    from recon.matching.coverage import coverage, statistics
+
+    match, apply = document["match"], document["apply"] or {}
+    errors = apply["skipped"] if apply.get("executed") else 0
+    share = None if match["limited"] else coverage(match["outcomes"])
+    return {"statistics": statistics(match["outcomes"], errors), "coverage": share}

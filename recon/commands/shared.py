@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DONE, FAILED, BREAKS_REMAIN = 0, 1, 3  # exit codes; 2 and 4 come with errors
 
 Name = Annotated[str, typer.Argument(help="A reconciliation; see `recon list`.", metavar="NAME")]
+NameOrGroup = Annotated[str, typer.Argument(help="A reconciliation or a group; see `recon list`.", metavar="NAME")]
 PlanName = Annotated[str, typer.Argument(help="A plan; see `recon plans`.", metavar="PLAN")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Folder = Annotated[Path | None, typer.Option("--workspace", help="The workspace; default: the one you are in.")]
