@@ -60,7 +60,7 @@ def crm(embedded_url: str, home: Workspace) -> Database:
 @pytest.fixture(scope="module")
 def found(crm: Database, home: Workspace) -> dict[str, Run]:
     """A run of each object."""
-    return {name: runs.match(crm, home.spec(name), "ann") for name in MEMBERS}
+    return {name: workflow.match(crm, home, home.spec(name), "ann") for name in MEMBERS}
 
 
 def kind(name: str, *kinds: str) -> int:
@@ -158,6 +158,28 @@ def test_a_plan_holds_the_mapped_properties_that_differ_and_nothing_proposed(
     legacy = dict(rows(crm, 'SELECT "Comp_CompanyId", "Comp_Name" FROM bronze.company'))
     assert all(name == legacy[key] for name, _, key in staged)
     assert all(domain.endswith(".example") and "/" not in domain and "www" not in domain for _, domain, _ in staged)
+
+
+def test_the_ready_queries_answer_on_the_sample(crm: Database, found: dict[str, Run]) -> None:
+    """CRM-10: side by side, unmatched contacts, counts by status, and properties to update, newest first."""
+
+    def asked(name: str) -> list[tuple[Any, ...]]:
+        return rows(crm, (ROOT / "sql" / "queries" / f"crm_{name}.sql").read_text(encoding="utf-8"))
+
+    matched = asked("matched")
+    assert len(matched) == sum(kind(name, "same", "changed") for name in MEMBERS)
+    assert all(isinstance(row[1], str) and isinstance(row[2], str) for row in matched)
+    unmatched = asked("unmatched_contacts")
+    assert len(unmatched) == kind("crm_contacts", "missing", "zeros", "decimal")
+    assert all(first and last and "@" in email for _, first, last, email, *_ in unmatched)
+    counts = {(thing, status): number for thing, status, number in asked("status")}
+    assert counts["contact", "unmatched"] == len(unmatched)
+    assert counts["company", "ambiguous"] == kind("crm_companies", "doubled")
+    assert counts["deal", "proposed"] == kind("crm_deals", "by_value", "by_name")
+    updates = asked("properties_to_update")
+    assert len(updates) == sum(kind(name, "changed") for name in MEMBERS)
+    assert all(properties for *_, properties, _ in updates)
+    assert [row[-1] for row in updates] == sorted((row[-1] for row in updates), reverse=True)
 
 
 # -- checks ----------------------------------------------------------------------------------------------
