@@ -341,7 +341,10 @@ def _moments(
 
 
 def _columns(bound: Bound, decision: Iterable[str], *, source: bool = True) -> tuple[Column, ...]:
-    """The target's key and shown columns, the source's, then what was decided (INV-09)."""
+    """The target's key and shown columns, the source's, then what was decided (INV-09).
+
+    Without `source`: those of the population only, for its records that have no partner.
+    """
     spec = bound.spec
     shown: dict[str, list[Column]] = {"target": [], "source": [], "decision": []}
     for text, label in zip(spec.show, pairs.labels(spec.show), strict=True):
@@ -351,6 +354,8 @@ def _columns(bound: Bound, decision: Iterable[str], *, source: bool = True) -> t
     targets = zip(key_names("target_key", len(spec.target.keys)), spec.target.keys, strict=True)
     sources = zip(key_names("source_key", len(spec.source.keys)), spec.source.keys, strict=True)
     found = [*(Column(name, label, "target") for name, label in targets), *shown["target"]]
+    if not source and bound.population == "s":  # records without a partner are the population's
+        found = [*(Column(name, label, "source") for name, label in sources), *shown["source"]]
     if source:
         found += [*(Column(name, label, "source") for name, label in sources), *shown["source"], *shown["decision"]]
     return (*found, *(Column(name, name, "decision") for name in decision))

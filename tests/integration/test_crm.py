@@ -26,6 +26,7 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.coverage import statistics
 from recon.matching.run import Run
+from recon.reports import data
 from recon.systems.crm.sample import KINDS
 from recon.workspace import Workspace
 from tests.support import ROOT, execute, rows
@@ -180,6 +181,18 @@ def test_the_ready_queries_answer_on_the_sample(crm: Database, found: dict[str, 
     assert len(updates) == sum(kind(name, "changed") for name in MEMBERS)
     assert all(properties for *_, properties, _ in updates)
     assert [row[-1] for row in updates] == sorted((row[-1] for row in updates), reverse=True)
+
+
+def test_a_report_lists_legacy_records_without_a_partner_by_their_own_columns(
+    crm: Database, home: Workspace, found: dict[str, Run]
+) -> None:
+    """CRM-09: who is not matched is shown by name, on the side that is counted."""
+    unmatched = data.gather(crm, home, "crm_contacts").unmatched
+    named = [column.name for column in unmatched.columns if column.side == "source"]
+    assert named == ["source_key", "Pers_FirstName", "Pers_LastName", "Pers_EmailAddress"]
+    assert not [column for column in unmatched.columns if column.side == "target"]
+    assert unmatched.total == len(unmatched.records) == found["crm_contacts"].outcomes["missing"]
+    assert all(row[name] for row in unmatched.records for name in named)
 
 
 # -- checks ----------------------------------------------------------------------------------------------
