@@ -23,6 +23,7 @@ from recon.names import DIALECT, quote
 MANIFEST = "plan.json"
 CHANGES = "changes.csv"
 REVIEW = "review.html"
+OUTSIDE = "outside.jsonl"  # only where a plan writes an outside system too
 SCRIPTS = ("dry_run.sql", "execute.sql", "verify.sql", "revert.sql")
 
 

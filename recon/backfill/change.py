@@ -13,7 +13,7 @@ from recon.database.relations import Relation
 from recon.expressions import Expression, Side
 from recon.matching.bound import Bound, key_names
 from recon.names import column
-from recon.spec_parts import Comparison
+from recon.spec_parts import Comparison, Outside
 
 # What is done with a record: it takes its link (and what goes with it), takes the source's values, is made, or is set
 # to what the spec says of orphans.
@@ -129,6 +129,16 @@ class Change:
         return self.shape.key_names
 
     @property
+    def outside(self) -> Outside | None:
+        """The outside system that takes these changes too."""
+        return self.bound.spec.target.outside
+
+    @property
+    def record(self) -> str | None:
+        """The target's column that holds a record's id outside."""
+        return (self.outside.record or self.keys[0]) if self.outside else None
+
+    @property
     def from_query(self) -> bool:
         """Whether the records come from a query, which then is joined beside the table it writes."""
         return self.bound.target.oid is None
@@ -198,6 +208,9 @@ class Change:
         names |= set(spec.target.keys if side == "t" else spec.source.keys)
         names |= {spec.scope} if spec.scope else set()
         names |= set(spec.compare) if side == "t" else set()
+        names |= (
+            {self.record} if self.record and side == "t" else set()
+        )  # what is sent goes to the record that was signed
         return sorted(names)
 
 
@@ -235,6 +248,8 @@ def of(bound: Bound, table: Relation) -> Change:
     )
     for name in (*bound.spec.target.keys, *made.columns):
         expressions.resolve_name(name, table.columns, table.label)
+    if made.record:
+        expressions.resolve_name(made.record, bound.target.columns, bound.target.label)
     return made
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import recon
-from recon.backfill import bundle, change, contents, lint, review_page, scripts, states, veils
+from recon.backfill import bundle, change, contents, lint, outside_bundle, review_page, scripts, states, veils
 from recon.backfill.absences import Records
 from recon.backfill.change import Change
 from recon.backfill.limits import LIMITS
@@ -52,6 +52,11 @@ class Plan:
     bundle: Path
 
     @property
+    def outside(self) -> dict[str, Any] | None:
+        """What plan.json says of the outside system that the plan writes too; None: it writes the table only."""
+        return self.document.get("outside")
+
+    @property
     def otherwise(self) -> list[str]:
         """Which columns of the kept plan say something else than its document does.
 
@@ -79,6 +84,7 @@ class Plan:
             "reconciliation": self.reconciliation,
             "author": self.author,
             "expires": self.expires_at.isoformat(),
+            **({"outside": self.outside} if self.outside else {}),
         }
 
 
@@ -116,7 +122,10 @@ def make(
         NotFound: there is no run, or no such pass.
         OverCap: more orphans than the spec allows.
         Stale: decisions of the run no longer hold.
+        SchemaMismatch: the tables cannot take it, or two rows name the same record outside.
     """
+    outside = spec.target.outside
+    where = outside_bundle.place(outside, workspace.variables) if outside else None
     frozen = _Frozen(database, spec, run, passes, allow_limited=allow_limited, over_cap=over_cap)
     plan = frozen.plan
     folder = workspace.backfills / plan
@@ -127,9 +136,9 @@ def make(
             session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, spec.name)
             draft, found = frozen.stage(session)
             rows = sum(found.actions.values())
-            same = None if again or not rows else _same(session, workspace, draft, found)
+            same = None if again or not rows else _same(session, workspace, draft, found, where)
             if rows and not same:
-                _keep(session, database, workspace, draft, found, actor)
+                _keep(session, database, workspace, draft, found, actor, where)
             else:
                 session.rollback()
     except BaseException:
@@ -140,7 +149,7 @@ def make(
     return load(database, workspace, same or plan) if rows else None
 
 
-def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged) -> str | None:
+def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged, where: str | None) -> str | None:
     """The newest waiting plan, if it holds exactly the changes that were just staged, by the same rules and terms."""
     waiting = session.connection.execute(
         sa.select(tables.plans)
@@ -163,6 +172,12 @@ def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged) -
     }
     if any(document.get(name) != term for name, term in terms.items()):
         return None
+    if where is not None:
+        sha, count = outside_bundle.write(session, found.change, draft.plan, None)
+        if document.get("outside") != outside_bundle.document(found.change, where, count):
+            return None
+        if document["files"][bundle.OUTSIDE] != sha:
+            return None
     changes = bundle.staged_digest(session, found.change.shape, draft.plan)
     return waiting["plan"] if document["files"][bundle.CHANGES] == changes else None
 
@@ -282,7 +297,15 @@ def _insertable(session: Session, made: Change, written: str) -> None:
         )
 
 
-def _keep(session: Session, database: Database, workspace: Workspace, draft: Draft, found: Staged, actor: str) -> None:
+def _keep(
+    session: Session,
+    database: Database,
+    workspace: Workspace,
+    draft: Draft,
+    found: Staged,
+    actor: str,
+    where: str | None,
+) -> None:
     """Write the bundle and the plan; the database row comes last, so that a plan is always whole."""
     made, plan = found.change, draft.plan
     folder, rows = workspace.backfills / plan, sum(found.actions.values())
@@ -328,6 +351,9 @@ def _keep(session: Session, database: Database, workspace: Workspace, draft: Dra
         "tool": f"recon {recon.__version__}",
         "files": files,
     }
+    if where is not None:
+        files[bundle.OUTSIDE], count = outside_bundle.write(session, made, plan, folder / bundle.OUTSIDE)
+        document["outside"] = outside_bundle.document(made, where, count)
     if found.orphans:
         document["orphans"] = found.orphans
         if draft.over_cap:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors as pg_errors
 from sqlglot import exp
 
-from recon.backfill import absences, change, drafts, scripts
+from recon.backfill import absences, change, drafts, outside_bundle, scripts
 from recon.backfill.absences import Lookup
 from recon.backfill.change import Change
 from recon.database import tables
@@ -70,6 +70,8 @@ def stage(session: Session, draft: Draft, lookup: Lookup) -> Staged:
             made = drafts.narrowed(made, _drafted_actions(session))
             session.execute(creating(draft.staged, drafts.staging(draft.change, made)))
     draft = replace(draft, change=made)
+    if made.outside:
+        left_out = left_out | outside_bundle.find_records(session, made, draft.plan)
     _exact(session, draft)
     _finish(session, draft)
     name = draft.staged.sql(DIALECT)
