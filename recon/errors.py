@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -136,6 +136,17 @@ class OutsideDenied(OutsideFailed):
 
 class OutsideUnsure(OutsideFailed):
     """Nobody knows whether an outside system did what it was asked; its records are read again."""
+
+
+class OutsideLeft(OutsideFailed):
+    """Some records of an outside system were not written; the others were."""
+
+    def __init__(self, what: str, *, why: str = "", todo: str = "", outside: Mapping[str, Any]) -> None:
+        super().__init__(what, why=why, todo=todo)
+        self.outside = outside  # what `recon apply --json` says of them
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), "outside": dict(self.outside)}
 
 
 class NoPlace(ReconError):

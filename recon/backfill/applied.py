@@ -27,6 +27,12 @@ class Applied:
     query_plan: str = ""
     predicted_seconds: float | None = None
     sample: tuple[dict[str, Any], ...] = ()
+    outside: dict[str, Any] | None = None  # what became of the records of an outside system; None: the plan has none
+
+    @property
+    def left(self) -> int:
+        """Rows that were not written although they were planned: drifted here, or not to be written outside."""
+        return self.skipped + (self.outside["left"] if self.outside else 0)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from time import perf_counter
 
 import sqlalchemy as sa
 
-from recon.backfill import batches, drift, executor, meanwhile, rehearsal, seams, sign_off, states, veils, work
+from recon.backfill import (
+    batches,
+    drift,
+    executor,
+    meanwhile,
+    outside_apply,
+    outside_told,
+    rehearsal,
+    seams,
+    sign_off,
+    states,
+    veils,
+    work,
+)
 from recon.backfill import plan as plans
 from recon.backfill.applied import Applied
 from recon.backfill.batches import Batch
 from recon.backfill.bundle import Bundle
 from recon.backfill.executor import Alone, Notice, Progress
+from recon.backfill.outside_apply import Outside
 from recon.backfill.plan import Plan
 from recon.backfill.sign_off import SignOff
 from recon.backfill.veils import Veils
@@ -56,42 +71,54 @@ def apply(
         Locked: another writer is at work, or somebody holds the rows.
         SlowPlan: a batch would read the whole of a large table.
         IllegalMove: the plan is not in a state from which it can be applied.
+        OutsideLeft: more records of an outside system could not be written than the plan tolerates.
+        OutsideFailed: an outside system cannot be asked, or did not say what it did; a resume goes on.
     """
     found = plans.load(database, workspace, plan)
     if not execute:
-        return rehearsal.rehearse(database, found, veils.for_viewer(workspace, found.document))
+        seen = veils.for_viewer(workspace, found.document)
+        dry = rehearsal.rehearse(database, found, seen)
+        return replace(dry, outside=outside_told.foreseen(database, found, workspace.variables, seen, notice))
     began = perf_counter()
-    with executor.writing(database, found) as (session, alone), database.session() as watch:
+    seen = veils.for_viewer(workspace, found.document)
+    with executor.writing(database, found) as (session, alone), database.session() as watch, ExitStack() as stack:
         executor.limited(watch)
         signed = sign_off.check(session, database, workspace, plan, actor)
         # The very plan that was checked, as it stands by now.
         found = replace(signed.plan, state=states.current(session, plan))
         if found.state == "applied" or found.state == "verified":
-            return Applied(plan, True, found.rows, 0, 0, [], 0.0, found.state)
+            told = outside_told.so_far(session, found, seen)
+            return Applied(plan, True, found.rows, 0, 0, [], 0.0, found.state, outside=told)
         if found.state not in RESUMABLE:
             raise IllegalMove(f"Plan {plan} is {found.state} and cannot be applied.", todo="See `recon plans`.")
         sign_off.not_expired(session, found, actor)
-        writer = _Writer(signed.bundle, found, watch)
+        hidden = veils.for_all(workspace, found.document)
+        writer = _Writer(signed.bundle, found, watch, hidden)
         writer.begin(session)
-        _fresh(session, signed, found, actor, veils.for_all(workspace, found.document))
+        outside = None
+        if found.outside:
+            opening = outside_apply.opened(found, writer.statement, workspace.variables, notice)
+            outside = stack.enter_context(opening)
+        _fresh(session, signed, found, actor, hidden)
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
             states.move(session, plan, "interrupted", actor)
         states.move(session, plan, "applying", actor)
         session.commit()
         checked = perf_counter() - began
-        tally = _execute(database, session, alone, writer, actor, workers, progress, notice)
-        seen = veils.for_viewer(workspace, found.document)
-        drifts = drift.listed(session, signed.bundle, found, seen) if tally.done > tally.changed else []
+        tally = _execute(database, session, alone, writer, outside, actor, workers, progress, notice)
+        drifts = drift.listed(session, signed.bundle, found, seen) if writer.skipped else []
+        told = outside_told.so_far(session, found, seen)
         session.commit()
     return Applied(
         plan=plan,
         executed=True,
         planned=found.rows,
         changed=tally.changed,
-        skipped=tally.done - tally.changed,
+        skipped=writer.skipped,
         drifts=drifts,
         seconds=perf_counter() - began,
         state="applied",
+        outside=told,
         batches=tally.batches,
         workers=workers,
         retries=tally.retries,
@@ -106,6 +133,7 @@ def _execute(
     session: Session,
     alone: Alone,
     writer: _Writer,
+    outside: Outside | None,
     actor: str,
     workers: int,
     progress: Progress | None,
@@ -131,7 +159,11 @@ def _execute(
             last = last if job.whole else min(last, first + batches.START_ROWS - 1)
             rehearsal.uses_the_key(session, plan, writer.statement, batches.at(session, plan, "staged", first, last))
         session.commit()
-        work.run(database, session, alone, job, tally, workers=workers, progress=progress, notice=notice)
+        if outside:
+            outside.run(database, session, alone, job, tally, progress, notice)
+            outside_told.tolerated(session, plan, outside.left, writer.skipped, writer.hidden)
+        else:
+            work.run(database, session, alone, job, tally, workers=workers, progress=progress, notice=notice)
     except Exception as error:
         session.rollback()
         if not session.driver.closed:  # else the plan stays `applying`, and the next apply resumes it
@@ -141,7 +173,8 @@ def _execute(
             session.commit()
         raise
     seams.reached("before move")
-    states.move(session, plan.plan, "applied", actor, changed=tally.changed, skipped=tally.done - tally.changed)
+    left = {"left_outside": outside.left} if outside else {}
+    states.move(session, plan.plan, "applied", actor, changed=tally.changed, skipped=writer.skipped, **left)
     session.commit()
     return tally
 
@@ -153,6 +186,7 @@ class _Writer:
     bundle: Bundle
     plan: Plan
     watch: Session  # sees the table as it is now, where a batch sees it as of one moment
+    hidden: Veils  # of what is kept and shown to everybody
     skipped: int = 0  # rows that drifted in mid-run, by all workers
     staged_by: str = ""  # the transaction that wrote the staged rows, every one of them
     schema: str | None = None  # the version of the written table's definition

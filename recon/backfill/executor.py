@@ -17,7 +17,7 @@ from recon.backfill.plan import Plan
 from recon.backfill.veils import PRIVATE
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import DatabaseFailed, Locked, SchemaMismatch, Stale
+from recon.errors import DatabaseFailed, Locked, OutsideFailed, OutsideLeft, SchemaMismatch, Stale
 from recon.names import DIALECT, column, identifier, quote
 
 Progress = Callable[[int, int], None]  # rows done, rows in all
@@ -91,11 +91,17 @@ def _discreet(plan: Plan) -> Generator[None]:
                 todo="The server's log has them.",
             ) from None
         raise
+    except OutsideFailed as error:
+        if not may_tell(plan, error):
+            why = "Its words may hold private values, so they are left out."
+            raise type(error)(error.what, why=why, todo=error.todo) from None
+        raise
 
 
 def may_tell(plan: Plan, error: Exception) -> bool:
     """Whether the words of an error may be shown and kept: they are our own, or the plan has no private column."""
-    return not isinstance(error, DatabaseFailed) or PRIVATE not in plan.document
+    theirs = isinstance(error, DatabaseFailed | OutsideFailed) and not isinstance(error, OutsideLeft)
+    return not theirs or PRIVATE not in plan.document
 
 
 def limited(session: Session) -> None:

@@ -50,7 +50,13 @@ OWN_TABLES: dict[str, dict[str, str]] = {
         "standing_sign_offs": "INSERT, UPDATE (withdrawn_at, withdrawn_by, withdrawn_reason)",
         "notebook_runs": f"{_NOTEBOOKS}, UPDATE (signed_by, signed_at, signature, key)",
     },
-    APPLY: _LOG | {"batches": "INSERT", "check_results": "INSERT", "notebook_runs": _NOTEBOOKS},
+    APPLY: _LOG
+    | {
+        "batches": "INSERT",
+        "outside_changes": "INSERT, UPDATE",
+        "check_results": "INSERT",
+        "notebook_runs": _NOTEBOOKS,
+    },
 }
 
 

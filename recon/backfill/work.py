@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from threading import Event, Lock
 from time import perf_counter
+from typing import TypeVar
 
 import psycopg
 from psycopg import errors as pg_errors
@@ -36,8 +37,9 @@ class Anew(Exception):
 
 
 # What the server says when others are at the same rows; the batch is tried again.
-_IN_EACH_OTHERS_WAY = (pg_errors.LockNotAvailable, pg_errors.DeadlockDetected, pg_errors.SerializationFailure, Anew)
+IN_EACH_OTHERS_WAY = (pg_errors.LockNotAvailable, pg_errors.DeadlockDetected, pg_errors.SerializationFailure, Anew)
 
+T = TypeVar("T")
 Range = tuple[int, int]
 Write = Callable[[Session, Batch], int]  # one batch in the open transaction; returns the rows it changed
 
@@ -127,6 +129,35 @@ def run(
                 session.driver.isolation_level = None
 
 
+def tried(session: Session, look: Callable[[], T]) -> T:
+    """What a look gives that may write, and of which nothing is kept; tried again while others are in the way.
+
+    Raises:
+        Locked: they were for too long.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    cause: psycopg.Error | Anew | None = None
+    for _ in range(MOST_TRIES):
+        try:
+            return look()
+        except IN_EACH_OTHERS_WAY as error:
+            cause = error
+        finally:
+            if not session.driver.closed:
+                session.rollback()
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+    raise _locked() from cause
+
+
+def _locked() -> Locked:
+    return Locked(
+        "A row to change is locked by another program.",
+        why=f"It was not released in {MOST_TRIES} tries of {LOCK_TIMEOUT_MILLISECONDS / 1000:g} s.",
+        todo="Try again when that program is done; what was committed is kept, nothing of the open batch is.",
+    )
+
+
 @dataclass
 class _Worker:
     """One session with its share of the places."""
@@ -163,7 +194,7 @@ class _Worker:
             try:
                 self._batch(first, end, held=tried > 0)
                 return end
-            except _IN_EACH_OTHERS_WAY as error:
+            except IN_EACH_OTHERS_WAY as error:
                 self.session.rollback()
                 cause = error
             with self.mutex:
@@ -172,11 +203,7 @@ class _Worker:
                 self.pace.gave_way()
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-        raise Locked(
-            "A row to change is locked by another program.",
-            why=f"It was not released in {MOST_TRIES} tries of {LOCK_TIMEOUT_MILLISECONDS / 1000:g} s.",
-            todo="Try again when that program is done; what was committed is kept, nothing of the open batch is.",
-        ) from cause
+        raise _locked() from cause
 
     def _batch(self, first: int, last: int, *, held: bool) -> None:
         session = self.session
