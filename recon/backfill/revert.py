@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
-from recon.backfill import batches, executor, referring, scripts, seams, sign_off, states, work
+from recon.backfill import batches, executor, outside_revert, referring, scripts, seams, sign_off, states, veils, work
 from recon.backfill import plan as plans
 from recon.backfill.batches import Batch
 from recon.backfill.change import INSERT, Shape
@@ -35,6 +36,12 @@ class Reverted:
     rows: list[str]
     seconds: float
     state: str
+    outside: dict[str, Any] | None = None  # what became of the records of an outside system; None: the plan has none
+
+    @property
+    def kept(self) -> int:
+        """Rows and records that were changed since and are kept as they are."""
+        return max(self.conflicts, self.outside["kept"] if self.outside else 0)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,7 +80,8 @@ def revert(
     if found.state not in REVERTIBLE:
         raise IllegalMove(f"Plan {plan} is {found.state}.", why="There is nothing to undo.", todo="See `recon plans`.")
     began = perf_counter()
-    with executor.writing(database, found) as (session, alone):
+    seen = veils.for_viewer(workspace, found.document)
+    with executor.writing(database, found) as (session, alone), ExitStack() as stack:
         signed = sign_off.check(session, database, workspace, plan, actor, undoing=True)
         # The very plan that was checked, as it stands by now.
         found = replace(signed.plan, state=states.current(session, plan))
@@ -82,6 +90,9 @@ def revert(
                 f"Plan {plan} is {found.state}.", why="Another revert was faster.", todo="See `recon plans`."
             )
         written = _whole_ledger(session, found)
+        outside = None
+        if found.outside:
+            outside = stack.enter_context(outside_revert.opened(found, workspace.variables, notice))
         statement = signed.bundle.scripts["revert.sql"]
 
         def write(writer: Session, batch: Batch) -> int:
@@ -105,20 +116,26 @@ def revert(
                 conflicts, rows = _foreseen(session, found)
             session.rollback()
             restored = written - conflicts
-            return Reverted(plan, False, written, restored, conflicts, rows, perf_counter() - began, found.state)
+            told = outside.foreseen(database, found, seen) if outside else None
+            return Reverted(plan, False, written, restored, conflicts, rows, perf_counter() - began, found.state, told)
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
             states.move(session, plan, "interrupted", actor)
         if found.state != "reverting":
             states.move(session, plan, "reverting", actor)
         session.commit()
-        work.run(database, session, alone, job, tally, workers=workers, progress=progress, notice=notice)
+        if outside:
+            outside.run(database, session, alone, job, tally, progress, notice)
+        else:
+            work.run(database, session, alone, job, tally, workers=workers, progress=progress, notice=notice)
         seams.reached("before move")
         conflicts, rows = _conflicts(session, found)
         restored = written - conflicts  # also what an earlier, interrupted revert restored
-        state = "reverted_with_conflicts" if conflicts else "reverted"
-        states.move(session, plan, state, actor, restored=restored, conflicts=conflicts)
+        told = outside_revert.told(session, found, seen) if outside else None
+        state = "reverted_with_conflicts" if conflicts or (told and told["kept"]) else "reverted"
+        kept = {"kept_outside": told["kept"]} if told else {}
+        states.move(session, plan, state, actor, restored=restored, conflicts=conflicts, **kept)
         session.commit()
-        return Reverted(plan, True, written, restored, conflicts, rows, perf_counter() - began, state)
+        return Reverted(plan, True, written, restored, conflicts, rows, perf_counter() - began, state, told)
 
 
 def _any_number(_session: Session, _batch: Batch, _changed: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from recon.backfill import outside_told, sign_off, states, veils
 from recon.backfill import plan as plans
-from recon.backfill import sign_off, states
 from recon.backfill.change import Shape
 from recon.backfill.executor import shown
 from recon.backfill.plan import Plan
@@ -33,9 +33,10 @@ class Verification:
 
 
 def verify(database: Database, workspace: Workspace, plan: str) -> Verification:
-    """Look for every planned change, in a read-only transaction of its own; changes no state.
+    """Look for every planned change, in a read-only transaction of its own, and outside; changes no state.
 
     Raises:
+        OutsideFailed: the outside system cannot be read: nothing is proven.
         IllegalMove: the plan was not applied.
         BundleChanged: verify.sql is not the signed one.
     """
@@ -58,7 +59,9 @@ def verify(database: Database, workspace: Workspace, plan: str) -> Verification:
         }
         for row in rows
     ]
-    return Verification(plan, found.rows, rows[0][0] if rows else 0, named)
+    outside = outside_told.wrong(database, found, workspace.variables, veils.for_viewer(workspace, found.document))
+    named += outside[: max(0, SHOWN_PROBLEMS - len(named))]
+    return Verification(plan, found.rows, (rows[0][0] if rows else 0) + len(outside), named)
 
 
 def record(database: Database, plan: str, actor: str, *, right: bool, **detail: object) -> str:

@@ -1,0 +1,163 @@
+"""Undo a plan in the outside system too: a record gets its former fields again, only where it still holds what was written.
+
+One chunk: which rows would be restored here (tried, and rolled back); what the records hold there; what is about to be
+sent, on disk; the request; then, in one transaction, what became of it and the signed statement for those rows. A record
+or a row that somebody changed since is a conflict: both are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recon.backfill import batches, outside_bundle, outside_kept, outside_read, outside_send, outside_told, seams, work
+from recon.backfill.batches import Batch
+from recon.backfill.executor import Alone, Notice, Progress
+from recon.backfill.outside_apply import runs
+from recon.backfill.outside_bundle import Line, Lines
+from recon.backfill.outside_kept import CONFLICT, DONE, RESTORED, RESTORING, SENDING, Kept
+from recon.backfill.outside_read import CHANGED_HERE, HOLDS_ELSE, NOT_THERE, Look
+from recon.backfill.outside_send import Sent
+from recon.backfill.plan import Plan
+from recon.backfill.veils import Veils
+from recon.backfill.work import Job, Tally
+from recon.database import tables
+from recon.database.connect import Database, Session
+from recon.names import DIALECT
+from recon.outside.interface import Edit, Target, Variables
+
+UNDONE = (DONE, SENDING, RESTORING, CONFLICT)  # records that may hold what we wrote
+
+
+@dataclass
+class Outside:
+    """The outside part of a revert."""
+
+    target: Target
+    lines: Lines
+
+    def run(
+        self,
+        database: Database,
+        session: Session,
+        alone: Alone,
+        job: Job,
+        tally: Tally,
+        progress: Progress | None,
+        notice: Notice,
+    ) -> None:
+        """Undo a plan chunk after chunk; the arguments are those of `work.run`. Raises OutsideFailed, Locked."""
+        for first, last in outside_read.chunks(1, job.plan.rows, self.target):
+            here, free = self._here(session, job, first, last)
+            known = outside_kept.of(session, job.plan.plan, first, last)
+            session.commit()
+            held = {place for place in here - free if place in known}
+            outside_kept.move(session, job.plan.plan, sorted(held), CONFLICT, CHANGED_HERE)
+            session.commit()
+            undone = [
+                line for line in self.lines.between(first, last)
+                if line.place in known and known[line.place].state in UNDONE and line.place not in held
+            ]  # fmt: skip
+            restored = self._restore(session, job.plan, undone, known)
+            kept_there = {line.place for line in undone} - restored
+            outside_kept.move(session, job.plan.plan, sorted(restored - here), RESTORED)
+            session.commit()
+            part = replace(job, ranges=runs(free - kept_there), whole=False, write=_writing(job, restored))
+            if part.ranges:
+                work.run(database, session, alone, part, tally, notice=notice)
+            if progress:
+                progress(min(last, tally.total), tally.total)
+
+    def _here(self, session: Session, job: Job, first: int, last: int) -> tuple[set[int], set[int]]:
+        """The places that were written here and are not restored, and those of them that could be, by revert.sql."""
+        ledger = tables.own("ledger", job.plan.plan).sql(DIALECT)
+        query = f"SELECT place FROM {ledger} WHERE reverted_at IS NULL AND place BETWEEN $1::bigint AND $2::bigint"  # noqa: S608
+
+        def look() -> tuple[set[int], set[int]]:
+            written = {row[0] for row in session.rows(query, first, last)}
+            if written:
+                job.write(session, batches.at(session, job.plan, job.kind, first, last))
+            return written, written - {row[0] for row in session.rows(query, first, last)}
+
+        return work.tried(session, look)
+
+    def _restore(self, session: Session, plan: Plan, lines: list[Line], known: dict[int, Kept]) -> set[int]:
+        """Give these records their former fields again; gives the places of those that hold them now."""
+        backwards = [_backwards(line, known[line.place]) for line in lines]
+        looks = {item.line.place: item for item in outside_read.look(self.target, backwards)}
+        seams.reached("outside read")
+
+        def announce(ready: Iterable[Look]) -> None:
+            session.execute("SELECT set_config('synchronous_commit', 'on', true)")
+            outside_kept.move(session, plan.plan, [item.line.place for item in ready], RESTORING)
+            session.commit()
+
+        sent = outside_send.send(self.target, list(looks.values()), announce)
+        _keep_conflicts(session, plan, sent)
+        session.commit()
+        return sent.done
+
+    def foreseen(self, database: Database, plan: Plan, seen: Veils) -> dict[str, Any]:
+        """What a revert would find outside; writes nothing."""
+        restored = 0
+        conflicts: list[dict[str, str]] = []
+        for first, last in outside_read.chunks(1, plan.rows, self.target):
+            with database.session(read_only=True) as session:
+                known = outside_kept.of(session, plan.plan, first, last)
+            lines = [
+                _backwards(line, known[line.place])
+                for line in self.lines.between(first, last)
+                if line.place in known and known[line.place].state in UNDONE
+            ]
+            for item in outside_read.look(self.target, lines):
+                if item.verdict in (outside_read.READY, outside_read.THERE):
+                    restored += 1
+                else:
+                    said = NOT_THERE if item.now is None else HOLDS_ELSE
+                    conflicts.append({"record": item.line.edit.record, "message": said})
+        return {"restored": restored, "conflicts": conflicts[: outside_told.LISTED], "kept": len(conflicts)}
+
+
+@contextmanager
+def opened(plan: Plan, variables: Variables, notice: Notice) -> Generator[Outside]:
+    """The outside part of a plan's revert. Raises NotFound, UsageError, WrongDatabase, BundleChanged."""
+    with (
+        outside_bundle.opened(plan.document, plan.bundle) as lines,
+        outside_read.reached(plan, variables, notice) as to,
+    ):
+        yield Outside(to, lines)
+
+
+def told(session: Session, plan: Plan, seen: Veils) -> dict[str, Any]:
+    """What `recon revert` says of the records, after it was done."""
+    found = outside_kept.counts(session, plan.plan)
+    return {
+        "restored": found.get(RESTORED, 0),
+        "conflicts": list(outside_told.conflicts(session, plan, seen)),
+        "kept": found.get(CONFLICT, 0),
+    }
+
+
+def _backwards(line: Line, kept: Kept) -> Line:
+    """The edit that undoes a line: from what was written to what the record held before anything was sent."""
+    before = {field: kept.before.get(field) for field in line.edit.after}
+    return Line(line.place, Edit(line.edit.record, line.edit.after, before))
+
+
+def _keep_conflicts(session: Session, plan: Plan, sent: Sent) -> None:
+    outside_kept.move(session, plan.plan, sorted(sent.drifted), CONFLICT, HOLDS_ELSE)
+    for place, message in sent.errors.items():
+        outside_kept.move(session, plan.plan, [place], CONFLICT, message)
+
+
+def _writing(job: Job, restored: set[int]) -> work.Write:
+    """The write of a batch that also says, in the same transaction, that its records are restored outside."""
+
+    def write(session: Session, batch: Batch) -> int:
+        places = [place for place in range(batch.first, batch.last + 1) if place in restored]
+        outside_kept.move(session, job.plan.plan, places, RESTORED)
+        return job.write(session, batch)
+
+    return write

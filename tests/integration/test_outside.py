@@ -1,0 +1,394 @@
+"""Plans that write an outside system too: there first, each record once, and in the table only what it has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.backfill import apply as applying
+from recon.backfill import outside_send, replay, sign_off, states
+from recon.backfill import plan as plans
+from recon.backfill import revert as reverting
+from recon.backfill import verify as verifying
+from recon.backfill.plan import Plan
+from recon.database.connect import Database
+from recon.errors import BundleChanged, OutsideFailed, OutsideLeft, OutsideUnsure, SchemaMismatch, WrongDatabase
+from recon.matching import run as runs
+from recon.stand_ins.faults import Fault
+from recon.workspace import Workspace
+from tests.shop import Shop, installed
+from tests.support import execute, rows, simple_spec
+
+pytestmark = pytest.mark.one_engine
+
+ROWS = 25
+COUNT = "SELECT count(lease_id) FROM pay"
+
+
+@dataclass
+class Books:
+    """Payments here and in the shop, to be linked in both."""
+
+    database: Database
+    workspace: Workspace
+    shop: Shop
+
+    def spec(self, **fields: Any) -> Any:
+        outside = {"system": "shop", "object": "payments", "record": "shop_id", "fields": {"lease_id": "Lease"}}
+        return simple_spec(**({"target": {"table": "pay", "key": "id", "outside": outside}} | fields))
+
+    def plan(self, **fields: Any) -> Plan:
+        spec = self.spec(**fields)
+        runs.match(self.database, spec, "ann")
+        made = plans.make(self.database, self.workspace, spec, "ann")
+        assert made is not None
+        return sign_off.approve(self.database, self.workspace, made.plan, "bob")
+
+    def apply(self, plan: Plan, **options: Any) -> applying.Applied:
+        return applying.apply(self.database, self.workspace, plan.plan, "ann", execute=True, **options)
+
+    def dry_run(self, plan: Plan) -> applying.Applied:
+        return applying.apply(self.database, self.workspace, plan.plan, "ann")
+
+    def revert(self, plan: Plan, *, execute: bool = True) -> reverting.Reverted:
+        return reverting.revert(self.database, self.workspace, plan.plan, "ann", execute=execute)
+
+    def verify(self, plan: Plan) -> verifying.Verification:
+        return verifying.verify(self.database, self.workspace, plan.plan)
+
+    def state(self, plan: Plan) -> str:
+        with self.database.session() as session:
+            return states.current(session, plan.plan)
+
+    def tolerant(self, rows: int) -> None:
+        (self.workspace.root / "recon.toml").write_text(f"[plan]\ntolerance_rows = {rows}\n")
+        self.workspace = Workspace(self.workspace.root)
+
+    @property
+    def linked(self) -> list[int]:
+        return [row[0] for row in rows(self.database, "SELECT id FROM pay WHERE lease_id IS NOT NULL ORDER BY id")]
+
+    @property
+    def leases(self) -> dict[str, str | None]:
+        return {record: fields["Lease"] for record, fields in self.shop.records.items()}
+
+    def intact(self) -> None:
+        """The log and what stands beside it agree."""
+        assert replay.replay(self.database).findings == ()
+
+
+@pytest.fixture
+def books(database: Database, workspace: Workspace, tmp_path: Path) -> Iterator[Books]:
+    execute(
+        database,
+        f"CREATE TABLE lease AS SELECT n AS id, 'c' || n AS code FROM generate_series(1, {ROWS}) AS n",
+        "ALTER TABLE lease ADD PRIMARY KEY (id)",
+        "CREATE TABLE pay (id int PRIMARY KEY, code text, lease_id int, shop_id text)",
+        f"INSERT INTO pay SELECT n, 'c' || n, NULL, 'rec' || n FROM generate_series(1, {ROWS}) AS n",
+    )
+    shop = Shop({f"rec{n}": {"Lease": None, "Name": f"n{n}"} for n in range(1, ROWS + 1)})
+    with installed(tmp_path / "packages"), shop.open(workspace):
+        yield Books(database, Workspace(workspace.root), shop)
+
+
+EVERYTHING = {f"rec{n}": str(n) for n in range(1, ROWS + 1)}
+
+
+def test_a_plan_is_written_outside_first_and_each_record_once(books: Books) -> None:
+    plan = books.plan()
+    assert plan.document["outside"] == {
+        "system": "shop", "object": "payments", "record": "shop_id", "fields": {"lease_id": "Lease"},
+        "place": f"{books.shop.url}/payments", "rows": ROWS,
+    }  # fmt: skip
+    lines = (plan.bundle / "outside.jsonl").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '{"after":{"Lease":"1"},"before":{"Lease":null},"place":1,"record":"rec1"}'
+    assert len(lines) == ROWS
+    dry = books.dry_run(plan)
+    assert dry.outside is not None
+    assert (dry.outside["sent"], dry.outside["left"], books.shop.updates) == (ROWS, 0, {})
+    assert rows(books.database, "SELECT count(*) FROM recon.outside_changes") == [(0,)]
+    steps: list[tuple[int, int]] = []
+    done = books.apply(plan, progress=lambda done, total: steps.append((done, total)))
+    assert (done.changed, done.skipped, done.left, done.state) == (ROWS, 0, 0, "applied")
+    assert done.outside is not None
+    assert {name: done.outside[name] for name in ("sent", "already", "errors", "drifted", "left", "ahead")} == {
+        "sent": ROWS, "already": 0, "errors": [], "drifted": [], "left": 0, "ahead": 0,
+    }  # fmt: skip
+    assert steps == [(10, ROWS), (20, ROWS), (ROWS, ROWS)]
+    assert books.leases == EVERYTHING
+    assert set(books.shop.updates.values()) == {1}
+    assert books.shop.records["rec1"]["Name"] == "n1"  # a field that the plan does not name
+    assert len(books.linked) == ROWS
+    assert books.verify(plan).right
+    books.intact()
+    again = books.apply(plan)
+    assert (again.changed, again.outside) == (0, done.outside)
+    assert books.shop.updates.total() == ROWS
+
+
+def test_bad_records_stay_errors_with_their_words_and_a_resume_tries_only_these(books: Books) -> None:
+    plan = books.plan()
+    books.shop.refused = {"rec3": "Lease is locked", "rec4": "not yours\x1b[2J", "rec25": "no such lease"}
+    with pytest.raises(OutsideLeft) as raised:
+        books.apply(plan)
+    assert "3 of 25 records" in raised.value.what
+    assert "rec3: Lease is locked" in raised.value.why
+    assert raised.value.as_dict()["outside"]["errors"] == [
+        {"record": "rec3", "message": "Lease is locked"},
+        {"record": "rec4", "message": "not yours\\x1b[2J"},
+        {"record": "rec25", "message": "no such lease"},
+    ]
+    assert books.state(plan) == "apply_failed"
+    assert set(range(1, ROWS + 1)) - set(books.linked) == {3, 4, 25}  # here they are not done either
+    books.intact()
+    dry = books.dry_run(plan)
+    assert dry.outside is not None
+    assert (dry.changed, dry.outside["read"], dry.outside["sent"], len(dry.outside["tried"])) == (3, 3, 3, 3)
+    del books.shop.refused["rec3"], books.shop.refused["rec25"]
+    before = books.shop.updates.copy()
+    with pytest.raises(OutsideLeft):
+        books.apply(plan)
+    assert books.shop.updates - before == {"rec3": 1, "rec25": 1}
+    books.shop.refused.clear()
+    done = books.apply(plan)
+    assert (done.changed, done.left) == (ROWS, 0)
+    assert (books.leases, set(books.shop.updates.values())) == (EVERYTHING, {1})
+    assert books.verify(plan).right
+    books.intact()
+
+
+def test_within_its_tolerance_a_plan_is_applied_and_says_what_it_left(books: Books) -> None:
+    books.tolerant(2)
+    plan = books.plan()
+    books.shop.refused = {"rec3": "Lease is locked"}
+    books.shop.records["rec5"]["Lease"] = "somebody else's"
+    done = books.apply(plan)
+    assert (done.state, done.changed, done.left) == ("applied", ROWS - 2, 2)
+    assert done.outside is not None
+    assert done.outside["drifted"] == [
+        {"record": "rec5", "message": "Lease was empty, is somebody else's there"},
+    ]
+    assert books.apply(plan).outside == done.outside
+    found = books.verify(plan)
+    assert [(row["key"], row["problem"]) for row in found.rows] == [
+        ("3", "the change was never written"), ("5", "the change was never written"),
+    ]  # fmt: skip
+    books.intact()
+
+
+def test_what_a_record_holds_there_is_never_overwritten(books: Books) -> None:
+    """HCP-10: a link that is there in the outside system stays, whatever the table says."""
+    plan = books.plan()
+    books.shop.records["rec5"]["Lease"] = "777"
+    books.shop.records["rec6"]["Lease"] = "6"  # as planned: nothing is sent
+    del books.shop.records["rec7"]
+    dry = books.dry_run(plan)
+    assert dry.outside is not None
+    assert (dry.outside["sent"], dry.outside["already"], dry.outside["left"]) == (22, 1, 2)
+    with pytest.raises(OutsideLeft) as raised:
+        books.apply(plan)
+    said = raised.value.outside
+    assert said["drifted"] == dry.outside["drifted"] == [{"record": "rec5", "message": "Lease was empty, is 777 there"}]
+    assert said["errors"] == [{"record": "rec7", "message": "there is no such record"}]
+    assert (said["sent"], said["already"]) == (22, 1)
+    assert books.leases["rec5"] == "777"
+    assert "rec6" not in books.shop.updates
+    assert {5, 7} & set(books.linked) == set()
+
+
+# The answer that does not come or says nothing, though the request was carried out; and one that was not.
+UNSURE = {
+    "500 after it was done": Fault(500, after=True, path="write"),
+    "cut JSON": Fault(cut=True, path="write"),
+    "no answer in time": Fault(delay=1.0, path="write"),
+    "500 before anything": Fault(500, path="write"),
+}
+
+
+@pytest.mark.parametrize("name", UNSURE)
+def test_an_answer_that_says_nothing_doubles_nothing(books: Books, name: str) -> None:
+    plan = books.plan()
+    with books.shop.open(books.workspace, timeout=0.4):
+        books.workspace = Workspace(books.workspace.root)
+        plan = books.plan()
+        books.shop.faults.add(UNSURE[name])
+        done = books.apply(plan)
+        assert done.outside is not None
+        assert (done.changed, done.outside["sent"]) == (ROWS, ROWS)
+        assert (books.leases, set(books.shop.updates.values())) == (EVERYTHING, {1})
+
+
+def test_a_system_that_never_says_what_it_did_leaves_the_rest_to_a_resume(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside_send, "PAUSE_SECONDS", 0.01)
+    plan = books.plan()
+    books.shop.faults.add(*[Fault(500, path="write") for _ in range(outside_send.MOST_TRIES)])
+    with pytest.raises(OutsideUnsure):
+        books.apply(plan)
+    assert (books.state(plan), books.linked) == ("apply_failed", [])
+    assert rows(books.database, "SELECT DISTINCT state, attempts FROM recon.outside_changes") == [
+        ("sending", outside_send.MOST_TRIES)
+    ]
+    assert books.apply(plan).changed == ROWS
+    assert set(books.shop.updates.values()) == {1}
+
+
+def test_a_system_that_asks_to_wait_is_waited_for_and_the_reason_shown(books: Books) -> None:
+    plan = books.plan()
+    books.shop.faults.add(Fault(429, headers={"Retry-After": "0.05"}, path="write"))
+    said: list[str | None] = []
+    assert books.apply(plan, notice=said.append).changed == ROWS
+    assert "The shop asks to wait 0.05 s" in said
+    assert set(books.shop.updates.values()) == {1}
+
+
+def test_rows_that_changed_here_are_not_sent(books: Books) -> None:
+    books.tolerant(3)
+    plan = books.plan()
+    execute(
+        books.database,
+        "UPDATE pay SET code = 'other' WHERE id = 2",
+        "UPDATE pay SET shop_id = 'rec99' WHERE id = 12",  # another record than was signed
+        "DELETE FROM lease WHERE id = 13",
+    )
+    done = books.apply(plan)
+    assert (done.changed, done.skipped, done.left) == (ROWS - 3, 3, 3)
+    assert {drift["key"] for drift in done.drifts} == {"2", "12", "13"}
+    assert {"rec2", "rec12", "rec13"} & set(books.shop.updates) == set()
+    books.intact()
+
+
+def test_a_revert_gives_back_what_a_record_held_unless_somebody_changed_it(books: Books) -> None:
+    plan = books.plan()
+    books.shop.records["rec6"]["Lease"] = "6"  # it was so before
+    books.apply(plan)
+    books.shop.records["rec2"]["Lease"] = "mine"
+    del books.shop.records["rec3"]
+    execute(books.database, "UPDATE pay SET lease_id = 99 WHERE id = 4")
+    foreseen = books.revert(plan, execute=False).outside
+    assert foreseen == {
+        "restored": ROWS - 2,
+        "conflicts": [
+            {"record": "rec2", "message": "it holds something else there"},
+            {"record": "rec3", "message": "there is no such record"},
+        ],
+        "kept": 2,
+    }
+    before = books.shop.updates.copy()
+    done = books.revert(plan)
+    assert done.outside is not None
+    assert (done.state, done.restored, done.conflicts) == ("reverted_with_conflicts", ROWS - 3, 3)
+    assert [row["record"] for row in done.outside["conflicts"]] == ["rec2", "rec3", "rec4"]
+    assert books.linked == [2, 3, 4]
+    assert books.leases == {
+        **{f"rec{n}": None for n in range(1, ROWS + 1) if n != 3}, "rec2": "mine", "rec4": "4", "rec6": "6",
+    }  # fmt: skip
+    assert (books.shop.updates - before).total() == ROWS - 4
+    books.intact()
+
+
+def test_a_plan_that_failed_half_way_is_undone_in_both_places(books: Books) -> None:
+    plan = books.plan()
+    books.shop.refused = {"rec11": "no"}
+    with pytest.raises(OutsideLeft):
+        books.apply(plan)
+    done = books.revert(plan)
+    assert (done.state, done.restored, books.linked) == ("reverted", ROWS - 1, [])
+    assert set(books.leases.values()) == {None}
+    books.intact()
+
+
+def test_verify_finds_a_record_that_was_changed_there_afterwards(books: Books) -> None:
+    plan = books.plan()
+    books.apply(plan)
+    books.shop.records["rec2"]["Lease"] = "mine"
+    del books.shop.records["rec3"]
+    found = books.verify(plan)
+    assert (found.problems, found.rows) == (
+        2,
+        [
+            {"key": "shop payments rec2", "problem": "Lease is mine there, not 2"},
+            {"key": "shop payments rec3", "problem": "there is no such record"},
+        ],
+    )
+    books.shop.faults.add(*[Fault(404) for _ in range(9)])
+    with pytest.raises(OutsideFailed):  # what cannot be read proves nothing
+        books.verify(plan)
+
+
+def test_a_plan_for_one_place_is_refused_at_another(books: Books) -> None:
+    plan = books.plan()
+    other = Shop(json.loads(json.dumps(books.shop.records)))
+    with other.open(books.workspace):
+        books.workspace = Workspace(books.workspace.root)
+        for act in (books.dry_run, books.apply):
+            with pytest.raises(WrongDatabase, match=f"shop at {books.shop.url}/payments"):
+                act(plan)
+    assert (other.updates, books.linked, books.state(plan)) == ({}, [], "approved")
+
+
+@pytest.mark.parametrize("edit", ["another value", "another record", "a line less", "gone"])
+def test_an_edited_file_of_changes_is_refused(books: Books, edit: str) -> None:
+    plan = books.plan()
+    path = plan.bundle / "outside.jsonl"
+    text = path.read_text(encoding="utf-8")
+    changed = {
+        "another value": text.replace('"Lease":"1"', '"Lease":"7"'),
+        "another record": text.replace('"rec1"', '"rec9"'),
+        "a line less": text.partition("\n")[2],
+    }
+    path.unlink() if edit == "gone" else path.write_text(changed[edit], encoding="utf-8")
+    with pytest.raises(BundleChanged, match=r"outside\.jsonl"):
+        books.apply(plan)
+    assert (books.shop.updates, books.linked) == ({}, [])
+
+
+def test_rows_without_a_record_outside_are_left_out_and_two_of_one_record_are_refused(books: Books) -> None:
+    execute(books.database, "UPDATE pay SET shop_id = CASE WHEN id = 2 THEN ' ' END WHERE id IN (1, 2)")
+    plan = books.plan()
+    assert (plan.rows, plan.document["left_out"]) == (ROWS - 2, {"link: no record outside": 2})
+    assert books.apply(plan).changed == ROWS - 2
+    assert {"rec1", "rec2"} & set(books.shop.updates) == set()
+    assert books.verify(plan).right
+    books.revert(plan)
+    execute(books.database, "UPDATE pay SET shop_id = 'rec9' WHERE id = 10")
+    with pytest.raises(SchemaMismatch, match="same record outside: rec9"):
+        books.plan()
+
+
+def test_only_fields_that_differ_and_are_named_go_outside(books: Books) -> None:
+    execute(
+        books.database,
+        "ALTER TABLE lease ADD rent numeric(9,2), ADD note text",
+        "ALTER TABLE pay ADD rent numeric(9,2), ADD note text",
+        "UPDATE lease SET rent = 10 * id, note = 'n' || id",
+        "UPDATE pay SET rent = 10 * id, note = CASE WHEN id > 2 THEN 'n' || id END, lease_id = id",
+        "UPDATE pay SET rent = 7 WHERE id = 2",
+    )
+    books.shop.records["rec2"]["Rent"] = "7.00"
+    target = {
+        "table": "pay", "key": "id",
+        "outside": {"system": "shop", "object": "payments", "record": "shop_id", "fields": {"rent": "Rent"}},
+    }  # fmt: skip
+    plan = books.plan(
+        target=target, link=None, cardinality="one_to_one", compare={"rent": "rent", "note": "note"},
+        backfill={"changed": {"update": "all"}},
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (plan.bundle / "outside.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["record"], line["before"], line["after"]) for line in lines] == [
+        ("rec1", {}, {}), ("rec2", {"Rent": "7.00"}, {"Rent": "20.00"}),
+    ]  # fmt: skip
+    assert books.apply(plan).changed == 2
+    assert books.shop.updates == {"rec2": 1}
+    assert rows(books.database, "SELECT rent, note FROM pay WHERE id <= 2 ORDER BY id") == rows(
+        books.database, "SELECT rent, note FROM lease WHERE id <= 2 ORDER BY id"
+    )
+    books.revert(plan)
+    assert (books.shop.records["rec2"]["Rent"], books.shop.updates) == ("7.00", {"rec2": 2})
+    books.intact()
