@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -42,6 +43,7 @@ class Order:
     patience_seconds: float = 600.0
     tries: int = 12
     meanwhile: tuple[str, int, str] | None = None  # a seam, an arrival, and what somebody else writes just then
+    packages: Path | None = None  # a folder where further packages are installed
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def _run(order: Order, pipe: Connection) -> None:
     from recon.workspace import Workspace
 
     _smaller(order)
+    if order.packages:
+        sys.path.insert(0, str(order.packages))
     work = apply.apply if order.what == "apply" else revert.revert
     with seams.stopping(_Hook(order, pipe)):
         try:
