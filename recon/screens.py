@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from recon.backfill import outside_words
 from recon.backfill.apply import Applied
 from recon.backfill.drift import explained
 from recon.backfill.plan import Plan
@@ -172,6 +173,8 @@ def planned(plan: Plan) -> None:
                 f"Orphans{name}: {scope['orphans']:,} of {scope['records']:,} records; the cap is {scope['allowed']:,}"
             )
         )
+    if plan.outside:
+        console.print(f"Outside {escape(outside_words.written(plan.outside))}", soft_wrap=True)
     console.print(f"Bundle  {escape(str(plan.bundle))}; review.html there opens in any browser", soft_wrap=True)
     console.print(f"Digest  {plan.digest}")
     console.print(f"Author  {escape(plan.author)}, who cannot approve it; expires {plan.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -185,7 +188,12 @@ def plans(found: Sequence[Plan]) -> None:
         [plan.plan, plan.state, f"{plan.rows:,}", plan.author, f"{plan.created_at:%Y-%m-%d %H:%M}", _waits(plan.state)]
         for plan in found
     ]
-    table(["plan", "state", "rows", "author", "made (UTC)", "waits for"], rows, right="2")
+    headings = ["plan", "state", "rows", "author", "made (UTC)", "waits for"]
+    if any(plan.outside for plan in found):
+        headings.append("writes outside")
+        for row, plan in zip(rows, found, strict=True):
+            row.append(outside_words.place(plan.outside) if plan.outside else "")
+    table(headings, rows, right="2")
 
 
 def _waits(state: str) -> str:
@@ -217,8 +225,32 @@ def applied(result: Applied) -> None:
     if result.drifts:
         rows = [[drift["key"], explained(drift)] for drift in result.drifts]
         table(["row", "why it is left alone"], rows, f"{result.skipped:,} rows are not as planned")
+    if result.outside:
+        outside(result.outside, executed=result.executed)
     if not result.executed:
         _dry_run(result)
+
+
+def outside(found: Mapping[str, Any], *, executed: bool) -> None:
+    """What became of the records of an outside system, and the first of those that were left, in whose words."""
+    console.print(escape(outside_words.became(found, executed=executed)), soft_wrap=True)
+    _left_outside(found, "why it is not written")
+    if found.get("tried"):
+        rows = [[row["record"], row["message"]] for row in found["tried"][:SHOWN_CHANGES]]
+        table(
+            ["record", "what it said"],
+            rows,
+            f"{len(found['tried']):,} records were refused by the last apply",
+            fold=True,
+        )
+
+
+def _left_outside(found: Mapping[str, Any], why: str) -> None:
+    reasons = outside_words.reasons(found)
+    if reasons:
+        table(["record", why], reasons[:SHOWN_CHANGES], fold=True)
+        if len(reasons) > SHOWN_CHANGES:
+            console.print(f"{SHOWN_CHANGES:,} of {len(reasons):,}. More: --json")
 
 
 def _batches(result: Applied) -> None:
@@ -286,6 +318,12 @@ def reverted(result: Reverted) -> None:
             f"[yellow]{result.conflicts:,} rows were changed by somebody since and are kept:[/]"
             f" {escape(', '.join(result.rows))}"
         )
+    if result.outside:
+        restored = "were restored" if result.executed else "would be restored"
+        console.print(
+            f"Outside {result.outside['restored']:,} records {restored}, {result.outside['kept']:,} are kept."
+        )
+        _left_outside(result.outside, "why it is kept")
     if not result.executed:
         console.print(f"To write: recon revert {result.plan} --execute")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recon.backfill import drift
+from recon.backfill import drift, outside_words
 from recon.backfill.contents import READING_ORDER, Group, Value, source_keys
 from recon.backfill.review import Review
 from recon.errors import visible
@@ -55,6 +55,7 @@ def _header(found: Review) -> None:
         "expires": until,
         "database": f"{document['database']['database']} ({document['environment']})",
         "writes": ", ".join(target["columns"]),
+        **({"outside": outside_words.written(plan.outside)} if plan.outside else {}),
         "approvals": f"{len(found.voices.counted)} of {found.needed}{f': {given}' if given else ''}",
         "bundle": str(plan.bundle),
     }

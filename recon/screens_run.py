@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
+from recon.backfill import outside_words
 from recon.matching.coverage import percent
 from recon.screens import console, table
 
@@ -44,6 +45,8 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(
             ("Dry run", f"{apply['changed']:,} of {apply['planned']:,} rows would change; nothing was written")
         )
+    if apply and apply.get("outside"):
+        lines.append(("Outside", outside_words.became(apply["outside"], executed=apply["executed"])))
     if proof:
         checks = proof["checks"]
         failed = f", failed: {', '.join(checks['failed'])}" if checks["failed"] else ""

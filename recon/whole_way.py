@@ -217,7 +217,8 @@ class Way:
         self.applied = applying.apply(self.database, self.workspace, self.made.plan, self.actor, execute=executing)
         self.made = plans.load(self.database, self.workspace, self.made.plan)
         told = ("executed", "planned", "changed", "skipped", "state", "seconds", "predicted_seconds")
-        self._tell(apply={name: getattr(self.applied, name) for name in told})
+        told_outside = {"outside": self.applied.outside} if self.applied.outside else {}
+        self._tell(apply={name: getattr(self.applied, name) for name in told} | told_outside)
         return self.applied
 
     def verify(self) -> Verification | str:
@@ -277,6 +278,8 @@ class Way:
             short.append(f"Plan {self.signing.plan} waits for a reviewer.")
         if self.applied and self.applied.skipped:
             short.append(f"{self.applied.skipped:,} rows were not as planned and were left alone.")
+        if self.applied and self.applied.outside and self.applied.outside["left"]:
+            short.append(f"{self.applied.outside['left']:,} records were not written outside.")
         if self.verified and not self.verified.checks.success:
             short.append(f"{len(self.verified.checks.failed):,} checks failed.")
         if not self.run.settled:

@@ -15,6 +15,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
+from recon.backfill import outside_words
 from recon.backfill.contents import READING_ORDER, Contents, source_keys
 from recon.errors import visible
 from recon.matching.coverage import percent
@@ -43,6 +44,7 @@ def page(contents: Contents) -> str:
         style_hash=f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'",
         scripts=[(name, contents.scripts[name]) for name in READING_ORDER if name in contents.scripts],
         source_keys=", ".join(source_keys(contents.document)),
+        outside=outside_words.written(contents.document["outside"]) if "outside" in contents.document else None,
         written=", ".join(contents.document["target"]["columns"]),
     )
 

@@ -24,6 +24,7 @@ from recon.commands.shared import (
     say_private,
     show,
 )
+from recon.errors import OutsideLeft
 from recon.progress import bar, spinner
 
 Workers = Annotated[int, typer.Option(min=1, max=2, help="Sessions that write at the same time.")]
@@ -172,11 +173,18 @@ def apply(
 
     place = find_workspace(workspace)
     opened = open_database(place, database)
-    with bar("Applying") as progress:
-        result = applying.apply(
-            opened, place, plan, place.actor,
-            execute=execute, workers=workers, progress=progress, notice=progress.notice,
-        )  # fmt: skip
+    try:
+        with bar("Applying") as progress:
+            result = applying.apply(
+                opened, place, plan, place.actor,
+                execute=execute, workers=workers, progress=progress, notice=progress.notice,
+            )  # fmt: skip
+    except OutsideLeft as error:
+        if not as_json:
+            from recon import screens
+
+            screens.outside(error.outside, executed=True)
+        raise
     if not show(result.as_dict(), as_json):
         from recon import screens
 
@@ -184,7 +192,7 @@ def apply(
         say_private(veils.note(place, planning.load(opened, place, plan).document))
         if execute and result.changed:
             say(f"Next: `recon verify {plan}` proves it.")
-    raise typer.Exit(BREAKS_REMAIN if result.skipped else DONE)
+    raise typer.Exit(BREAKS_REMAIN if result.left else DONE)
 
 
 def verify(
@@ -229,4 +237,4 @@ def revert(
         from recon import screens
 
         screens.reverted(result)
-    raise typer.Exit(BREAKS_REMAIN if result.conflicts else DONE)
+    raise typer.Exit(BREAKS_REMAIN if result.kept else DONE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from recon.backfill import drift
+from recon.backfill import drift, outside_words
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
@@ -18,6 +18,7 @@ from recon.errors import visible
 from recon.reports.tables import count, escape
 from recon.workflow import Verified
 
+SHOWN_RECORDS = 50  # of those that were left outside
 Kind = Literal["success", "warn", "danger"]
 
 _MARKS = {"passed": ("✓", "good"), "failed": ("✗", "bad"), "errored": ("!", "doubt")}
@@ -38,9 +39,9 @@ def kind(found: Outcome) -> Kind:
     if isinstance(result, Verified):
         return "success" if result.complete else "warn" if result.verification.right else "danger"
     if isinstance(result, Reverted):
-        return "warn" if result.conflicts else "success"
+        return "warn" if result.kept else "success"
     if isinstance(result, Applied):
-        return "warn" if result.skipped else "success"
+        return "warn" if result.left else "success"
     return "success" if result is not None and result.state != "rejected" else "warn"
 
 
@@ -99,10 +100,20 @@ def _applied(result: Applied, preview: Preview | None) -> str:
     if result.drifts:
         rows = "".join(f"<li>{_drifted(row, preview)}</li>" for row in result.drifts)
         parts.append(f"<p>{count(result.skipped)} rows are not as planned:</p><ul class='plain'>{rows}</ul>")
+    if result.outside:
+        parts.append(f"<p>{escape(visible(outside_words.became(result.outside, executed=result.executed)))}</p>")
+        parts.append(_left_outside(result.outside))
     if result.query_plan:
         text = escape(visible(result.query_plan))
         parts.append(f"<details><summary>Query plan of a batch</summary><pre class='sql'>{text}</pre></details>")
     return "".join(parts)
+
+
+def _left_outside(outside: dict[str, Any]) -> str:
+    """The first records that were not written or not restored, and why."""
+    named = outside_words.reasons(outside)[:SHOWN_RECORDS]
+    rows = "".join(f"<li>{escape(visible(f'{record}: {message}'))}</li>" for record, message in named)
+    return f"<ul class='plain'>{rows}</ul>" if rows else ""
 
 
 def _drifted(row: dict[str, Any], preview: Preview | None) -> str:
@@ -150,6 +161,11 @@ def _reverted(result: Reverted) -> str:
             f"<p>{chip('≠', 'conflict', 'doubt')} {rows} {verb} changed by somebody since and {kept} kept:"
             f" {escape(visible(keys))}</p>"
         )
+    if result.outside:
+        parts.append(
+            f"<p>Outside {count(result.outside['restored'])} restored, {count(result.outside['kept'])} kept.</p>"
+        )
+        parts.append(_left_outside(result.outside))
     return "".join(parts)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Context, Decimal, localcontext
 from typing import Any
 
-from recon.backfill import approvals, drift
+from recon.backfill import approvals, drift, outside_words
 from recon.backfill.contents import READING_ORDER
 from recon.backfill.plan import Plan
 from recon.backfill.review import PENDING, Review
@@ -134,6 +134,8 @@ def header_html(preview: Preview, place: Place) -> str:
         "Writes": f"{_text(preview.target)}: {_text(', '.join(preview.planned.shape.columns) or 'nothing')}",
     }
     plan, private = preview.plan, page.private_html(preview.private)
+    if plan is not None and plan.outside:
+        here["Writes outside"] = _text(outside_words.written(plan.outside))
     if plan is None:
         title = f"<h2>Draft for {_text(preview.reconciliation)}</h2>"
         about = {

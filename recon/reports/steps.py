@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from recon.backfill import outside_words
 from recon.backfill.applied import Applied
 from recon.backfill.contents import Group, Value
 from recon.backfill.drift import explained
@@ -222,6 +223,11 @@ def changed(found: Applied | str) -> Html:
     if drifts:
         headings = [Heading("row", "row"), Heading("why", "why it is left alone")]
         alone = f"<p>{records(found.skipped)} not as planned.</p>" + table(headings, drifts, empty="")
+    if found.outside:
+        alone += f"<p>{escape(outside_words.became(found.outside, executed=found.executed))}</p>"
+        left = [{"record": record, "why": why} for record, why in outside_words.reasons(found.outside)]
+        if left:
+            alone += table([Heading("record", "record"), Heading("why", "why it is not written")], left, empty="")
     return Html(f"<p>{escape(said)}</p>{alone}")
 
 
