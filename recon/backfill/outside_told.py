@@ -21,6 +21,7 @@ from recon.outside.interface import Variables
 
 LISTED = 1_000  # records named at most; the counts say how many there are
 NAMED = 3  # of them in an error
+SHOWN_CHARACTERS = 300  # of what is said of one
 
 Document = dict[str, Any]
 
@@ -55,7 +56,8 @@ def _where(plan: Plan) -> Document:
 
 
 def _row(record: str, message: str) -> Document:
-    return {"record": record, "message": visible(message)}
+    short = message[:SHOWN_CHARACTERS] + ("…" if len(message) > SHOWN_CHARACTERS else "")
+    return {"record": record, "message": visible(short)}
 
 
 def _drift(words: Words, lines: Lines, kept: Kept) -> Document:

@@ -24,14 +24,13 @@ def place(outside: Mapping[str, Any]) -> str:
 
 def became(outside: Mapping[str, Any], *, executed: bool) -> str:
     """What became of the records outside, or would."""
-    sent = "were sent" if executed else f"of {outside['read']:,} that were read would be sent"
-    parts = [f"{outside['sent']:,} records {sent}", f"{outside['already']:,} held it already"]
+    sent = "sent" if executed else f"to be sent of {outside['read']:,} that were read"
+    parts = [f"{outside['sent']:,} {sent}", f"{outside['already']:,} held it already"]
     if outside["left"]:
-        parts.append(f"{outside['left']:,} {'were' if executed else 'would be'} left as they are")
-    said = f"{place(outside)}: {', '.join(parts)}."
+        parts.append(f"{outside['left']:,} left as they are")
     if outside.get("ahead"):
-        said += f" Of the records that hold it, {outside['ahead']:,} are ahead of their rows, which changed in the meantime."
-    return said
+        parts.append(f"{outside['ahead']:,} ahead of their rows, which changed in the meantime")
+    return f"{place(outside)}: {', '.join(parts)}"
 
 
 def reasons(outside: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from recon import cli
 from recon.backfill import apply as applying
 from recon.backfill import outside_send, replay, sign_off, states
 from recon.backfill import plan as plans
@@ -17,12 +21,21 @@ from recon.backfill import revert as reverting
 from recon.backfill import verify as verifying
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
-from recon.errors import BundleChanged, OutsideFailed, OutsideLeft, OutsideUnsure, SchemaMismatch, WrongDatabase
+from recon.errors import (
+    VEIL,
+    BundleChanged,
+    NotFound,
+    OutsideFailed,
+    OutsideLeft,
+    OutsideUnsure,
+    SchemaMismatch,
+    WrongDatabase,
+)
 from recon.matching import run as runs
 from recon.stand_ins.faults import Fault
 from recon.workspace import Workspace
-from tests.shop import Shop, installed
-from tests.support import execute, rows, simple_spec
+from tests.shop import TOKEN, Shop, installed
+from tests.support import ROOT, execute, rows, simple_spec
 
 pytestmark = pytest.mark.one_engine
 
@@ -392,3 +405,98 @@ def test_only_fields_that_differ_and_are_named_go_outside(books: Books) -> None:
     books.revert(plan)
     assert (books.shop.records["rec2"]["Rent"], books.shop.updates) == ("7.00", {"rec2": 2})
     books.intact()
+
+
+def blocks(kind: str) -> list[str]:
+    text = (ROOT / "docs" / "outside.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_system_of_the_docs_works_as_it_stands_there(
+    database: Database, workspace: Workspace, tmp_path: Path
+) -> None:
+    """The example of docs/outside.md is installed as a package of somebody else, and written by a plan."""
+    packages, labels = tmp_path / "packages", tmp_path / "labels"
+    labels.mkdir()
+    packages.mkdir()
+    (packages / "labels.py").write_text(blocks("python")[0], encoding="utf-8")
+    project = tomllib.loads(blocks("toml")[0])["project"]
+    points_to = project["entry-points"]["recon.targets"]["labels"]
+    (workspace.root / ".env").write_text(f"RECON_LABELS={labels}\n")
+    execute(
+        database,
+        "CREATE TABLE lease AS SELECT n AS id, n AS code FROM generate_series(1, 3) AS n",
+        "ALTER TABLE lease ADD PRIMARY KEY (id)",
+        "CREATE TABLE pay (id int PRIMARY KEY, code int, lease_id int)",
+        "INSERT INTO pay SELECT n, n FROM generate_series(1, 3) AS n",
+    )
+    shelf = labels / "shelf.json"
+    empty = {"1": {"lease_id": None}, "2": {"lease_id": None, "printed": "yes"}, "3": {"lease_id": None}}
+    shelf.write_text(json.dumps(empty))
+    spec = simple_spec(target={"table": "pay", "key": "id", "outside": {"system": "labels", "object": "shelf"}})
+    with installed(packages, name=project["name"], points_to=points_to):
+        runs.match(database, spec, "ann")
+        plan = plans.make(database, Workspace(workspace.root), spec, "ann")
+        assert plan is not None
+        assert plan.document["outside"]["place"] == shelf.as_uri()
+        sign_off.approve(database, workspace, plan.plan, "bob")
+        with pytest.raises(OutsideLeft, match="it is printed already"):
+            applying.apply(database, workspace, plan.plan, "ann", execute=True)
+        held = json.loads(shelf.read_text())
+        assert [held[record]["lease_id"] for record in "123"] == ["1", None, "3"]
+        assert reverting.revert(database, workspace, plan.plan, "ann", execute=True).state == "reverted"
+        assert json.loads(shelf.read_text()) == empty
+    del sys.modules["labels"]
+    with pytest.raises(NotFound, match="labels"):
+        plans.make(database, Workspace(workspace.root), spec, "ann")
+
+
+def test_private_values_come_out_of_no_message_about_a_record(
+    books: Books, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """HCP-09, CRM-17: neither a private value nor the credential is shown, kept in the log or printed."""
+    execute(
+        books.database,
+        "ALTER TABLE lease ADD note text", "ALTER TABLE pay ADD note text",
+        "UPDATE lease SET note = 'kanari-' || id", "UPDATE pay SET lease_id = id WHERE id > 3",
+    )  # fmt: skip
+    target = {
+        "table": "pay", "key": "id", "private": ["note"],
+        "outside": {"system": "shop", "object": "payments", "record": "shop_id", "fields": {"note": "Note"}},
+    }  # fmt: skip
+    plan = books.plan(target=target, link={"column": "lease_id", "also": {"note": "note"}})
+    assert "kanari-1" in (plan.bundle / "outside.jsonl").read_text(encoding="utf-8")
+    books.shop.records["rec1"]["Note"] = "kanari there"
+    books.shop.refused = {"rec2": f"kanari-2 is no note, says {TOKEN}"}
+    monkeypatch.setenv("RECON_DATABASE_URL", books.database.url)
+
+    def recon(*arguments: str, code: int) -> str:
+        monkeypatch.setattr(sys, "argv", ["recon", *arguments, "--workspace", str(books.workspace.root)])
+        monkeypatch.setenv("RECON_USER", "ann")
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == code
+        return "".join(capfd.readouterr())
+
+    said = [recon("apply", plan.plan, *arguments, code=code) for arguments, code in (
+        ((), 3), (("--json",), 3), (("--execute",), 1), (("--execute", "--json"), 1), (("--json",), 3),
+    )]  # fmt: skip
+    document = json.loads(said[3].partition("\n")[0])
+    assert document["error"] == "OutsideLeft"
+    assert document["outside"]["drifted"] == [{"record": "rec1", "message": f"Note was empty, is {VEIL} there"}]
+    assert document["outside"]["errors"] == [
+        {"record": "rec2", "message": "its words may hold private values, so they are left out"}
+    ]
+    assert f"rec1 Note was empty, is {VEIL} there" in " ".join(said[2].split())
+    assert "2 to be sent of 3 that were read" in said[0]
+    said.append(recon("plans", code=0))
+    assert f"shop payments at {books.shop.url}/payments" in " ".join(said[-1].split())
+    said.append(recon("review", plan.plan, code=0))
+    assert "payments: Note, 3 rows; before the table" in " ".join(said[-1].split())
+    said.append((plan.bundle / "review.html").read_text(encoding="utf-8"))
+    assert "Note, 3 rows; before the table" in said[-1]
+    said.append(str(rows(books.database, "SELECT detail FROM recon.audit_log")))
+    said.append(recon("revert", plan.plan, "--execute", code=0))
+    for text in said:
+        assert "kanari" not in text
+        assert TOKEN not in text
