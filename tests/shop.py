@@ -64,10 +64,21 @@ class Shop:
     def open(self, workspace: Workspace, timeout: float = 5.0) -> Generator[Shop]:
         """Serve it, and have the workspace's settings lead to it."""
         with served(self.app) as self.url:
-            (workspace.root / ".env").write_text(
-                f"RECON_SHOP_URL={self.url}\nRECON_SHOP_TOKEN={TOKEN}\nRECON_SHOP_TIMEOUT={timeout}\n"
-            )
+            self.settings(workspace, timeout)
             yield self
+
+    def settings(self, workspace: Workspace, timeout: float = 5.0) -> None:
+        """Have the settings of a workspace that nobody has read yet lead here."""
+        (workspace.root / ".env").write_text(
+            f"RECON_SHOP_URL={self.url}\nRECON_SHOP_TOKEN={TOKEN}\nRECON_SHOP_TIMEOUT={timeout}\n"
+        )
+
+    def reset(self, records: Records) -> None:
+        """Begin anew, with these records."""
+        self.records = records
+        self.updates.clear()
+        self.refused.clear()
+        self.faults.waiting.clear()
 
 
 class Target:
