@@ -279,7 +279,8 @@ class Way:
         if self.applied and self.applied.skipped:
             short.append(f"{self.applied.skipped:,} rows were not as planned and were left alone.")
         if self.applied and self.applied.outside and self.applied.outside["left"]:
-            short.append(f"{self.applied.outside['left']:,} records were not written outside.")
+            left = "were left" if self.applied.executed else "would be left"
+            short.append(f"Outside {self.applied.outside['left']:,} of the records {left} as they are.")
         if self.verified and not self.verified.checks.success:
             short.append(f"{len(self.verified.checks.failed):,} checks failed.")
         if not self.run.settled:
