@@ -10,6 +10,7 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.relations import Relation
+from recon.errors import SpecError
 from recon.expressions import Expression, Side
 from recon.matching.bound import Bound, key_names
 from recon.names import column
@@ -250,6 +251,12 @@ def of(bound: Bound, table: Relation) -> Change:
         expressions.resolve_name(name, table.columns, table.label)
     if made.record:
         expressions.resolve_name(made.record, bound.target.columns, bound.target.label)
+        if made.record in bound.spec.target.private:
+            raise SpecError(
+                f"`private` names {made.record}, by which a record is known outside.",
+                why="What became of a record could not be told without its name.",
+                todo="Take it out of `private`, or name another column as `record`.",
+            )
     return made
 
 

@@ -34,6 +34,7 @@ from recon.errors import (
     OutsideLeft,
     OutsideUnsure,
     SchemaMismatch,
+    SpecError,
     WrongDatabase,
 )
 from recon.matching import run as runs
@@ -397,6 +398,11 @@ def test_rows_without_a_record_outside_are_left_out_and_two_of_one_record_are_re
     execute(books.database, "UPDATE pay SET shop_id = 'rec9' WHERE id = 10")
     with pytest.raises(SchemaMismatch, match="same record outside: rec9"):
         books.plan()
+    outside = {"system": "shop", "object": "payments", "record": "shop_id"}
+    with pytest.raises(SpecError, match="by which a record is known outside"):
+        books.plan(target={"table": "pay", "key": "id", "private": ["shop_id"], "outside": outside})
+    with pytest.raises(SchemaMismatch, match='no column "shopid"'):
+        books.plan(target={"table": "pay", "key": "id", "outside": {**outside, "record": "shopid"}})
 
 
 def test_only_fields_that_differ_and_are_named_go_outside(books: Books) -> None:
