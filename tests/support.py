@@ -14,9 +14,11 @@ from recon import workflow
 from recon.database.connect import Database
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
+from tests import forked
 
 ROOT = Path(__file__).parents[1]
 RENT = "rent_payments"
+COMMAND_SECONDS = 180.0  # after which a command is taken for one that hangs
 
 
 def load_rent_sample(database: Database) -> None:
@@ -63,12 +65,18 @@ class Ended:
         return json.loads(self.out)
 
 
-def recon(*arguments: str, url: str | None = None, user: str = "ann", cwd: Path | None = None) -> Ended:
-    """Run the command line in a process of its own."""
+def recon(
+    *arguments: str, url: str | None = None, user: str = "ann", cwd: Path | None = None, anew: bool = False
+) -> Ended:
+    """Run the command line in a process of its own; `anew`: one that has imported nothing yet."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RECON_")}
     environment["RECON_USER"] = user
     if url:
         environment["RECON_DATABASE_URL"] = url
+    if not anew:
+        return Ended(*forked.run(list(arguments), environment, cwd, COMMAND_SECONDS))
     command = [sys.executable, "-c", "from recon.cli import main; main()", *arguments]
-    ended = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=180)
+    ended = subprocess.run(
+        command, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS
+    )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
