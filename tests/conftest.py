@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 from psycopg import sql
 
 from recon.database import embedded
 from recon.database.connect import Database
 from recon.workspace import Workspace
+from tests.copies import Copies
 from tests.postgres import DebianServer, debian_binaries
 
 if TYPE_CHECKING:
@@ -68,17 +68,25 @@ def debian_url() -> Iterator[str]:
         yield server.url
 
 
+@pytest.fixture(scope="session")
+def every_copies() -> dict[str, Copies]:
+    """By engine."""
+    return {}
+
+
 @pytest.fixture
-def database(engine: str, request: pytest.FixtureRequest) -> Iterator[Database]:
+def copies(engine: str, every_copies: dict[str, Copies], request: pytest.FixtureRequest) -> Copies:
+    """The database of this test's engine, and copies of what many tests begin with."""
+    if engine not in every_copies:
+        every_copies[engine] = Copies(request.getfixturevalue(f"{engine}_url"))
+    return every_copies[engine]
+
+
+@pytest.fixture
+def database(copies: Copies) -> Iterator[Database]:
     """A fresh, empty database on the engine of this test."""
-    url = sa.make_url(request.getfixturevalue(f"{engine}_url"))
-    name = f"test_{os.urandom(4).hex()}"
-    server = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    yield Database(url.set(database=name).render_as_string(hide_password=False))
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    yield copies.fresh()
+    copies.drop()
 
 
 @pytest.fixture
