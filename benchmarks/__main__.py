@@ -16,7 +16,9 @@ from benchmarks import (
     desk,
     guard,
     match_closest,
+    match_crm,
     match_exact,
+    match_jobs,
     match_many_to_one,
     match_splink,
     process,
@@ -41,6 +43,8 @@ SUBJECTS: dict[str, Callable[[Setting], list[Figure]]] = {
         quality,
         backfill,
         desk,
+        match_crm,
+        match_jobs,
     )
 }
 

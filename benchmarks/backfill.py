@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -124,10 +125,10 @@ def _planned(setting: Setting, workspace: Workspace) -> Plan:
     return sign_off.approve(setting.database, workspace, plan.plan, REVIEWER)
 
 
-def _as_before(setting: Setting, plan: Plan) -> None:
-    """The tables as they were before any round, and the plan approved."""
+def as_before(setting: Setting, plan: Plan, statements: Sequence[str], table: str) -> None:
+    """The table as it was before any round, by these statements, and the plan approved."""
     with setting.database.session() as session:
-        for statement in AS_BEFORE:
+        for statement in statements:
             session.execute(statement)
         session.execute(f"TRUNCATE {tables.own('ledger', plan.plan).sql(DIALECT)}")
         session.execute("DELETE FROM recon.batches WHERE plan = $1", plan.plan)
@@ -135,9 +136,13 @@ def _as_before(setting: Setting, plan: Plan) -> None:
     with setting.database.session() as session:
         session.driver.commit()
         session.driver.autocommit = True
-        session.execute("VACUUM historical_transactions")
+        session.execute(f"VACUUM {table}")
         session.execute("CHECKPOINT")
         session.driver.autocommit = False
+
+
+def _as_before(setting: Setting, plan: Plan) -> None:
+    as_before(setting, plan, AS_BEFORE, "historical_transactions")
 
 
 def _cut(setting: Setting, plan: Plan) -> float:
