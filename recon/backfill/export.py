@@ -11,16 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from recon.backfill import bundle, sign_off, veils
 from recon.backfill import plan as plans
-from recon.backfill import sign_off, veils
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
 from recon.errors import BundleChanged, Refused, UsageError
 from recon.outside.interface import Edit
 from recon.workspace import Workspace
-
-LINES = "outside.jsonl"  # in the bundle
-OUTSIDE = "outside"  # in plan.json: the system, the object, the column of a record's id, and the fields by column
 
 
 @dataclass(frozen=True)
@@ -39,14 +36,14 @@ class Exported:
             BundleChanged: the file was changed since it was found intact: what was given must not be used.
         """
         sha = hashlib.sha256()
-        with (self.plan.bundle / LINES).open("rb") as lines:
+        with (self.plan.bundle / bundle.OUTSIDE).open("rb") as lines:
             for line in lines:
                 sha.update(line)
                 document = json.loads(line)
                 if document["after"]:
                     yield Edit(document["record"], document["before"], document["after"])
         if sha.hexdigest() != self.digest:
-            raise BundleChanged(f"{LINES} was changed while it was read.", todo="Export again.")
+            raise BundleChanged(f"{bundle.OUTSIDE} was changed while it was read.", todo="Export again.")
 
 
 def of(database: Database, workspace: Workspace, plan: str) -> Exported:
@@ -59,7 +56,7 @@ def of(database: Database, workspace: Workspace, plan: str) -> Exported:
         Refused: the changes hold private values, and the acting person does not see them.
     """
     found = plans.load(database, workspace, plan)
-    outside: dict[str, Any] | None = found.document.get(OUTSIDE)
+    outside: dict[str, Any] | None = found.outside
     if outside is None:
         raise UsageError(
             f"Plan {plan} writes to no outside system.",
@@ -78,4 +75,4 @@ def of(database: Database, workspace: Workspace, plan: str) -> Exported:
         )
     with database.session(read_only=True) as session:
         whole = sign_off.intact(session, found)
-    return Exported(found, outside["system"], outside["object"], whole.document["files"][LINES])
+    return Exported(found, outside["system"], outside["object"], whole.document["files"][bundle.OUTSIDE])

@@ -271,3 +271,23 @@ def _safe(name: str, base: str) -> None:
         why="Credentials would travel where others can read them.",
         todo="Write https://…; http is for this machine only.",
     )
+
+
+class OverHttp:
+    """What feeds and targets over HTTP share: their client, who is told why it waits, and its end."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def notice(self) -> Notice:
+        """Who is told why it waits."""
+        return self._client.notice
+
+    @notice.setter
+    def notice(self, told: Notice) -> None:
+        self._client.notice = told
+
+    def close(self) -> None:
+        """Give back what it holds open."""
+        self._client.close()

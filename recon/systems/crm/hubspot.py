@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from recon.errors import VEIL, OutsideFailed, OutsideUnsure, UsageError, did_you_mean
-from recon.outside.client import Client
+from recon.outside.client import Client, OverHttp
 from recon.outside.interface import Answer, Edit, Fields, Variables
 from recon.outside.settings import credential
 from recon.spec_parts import Outside
@@ -73,11 +73,11 @@ def changes(record: str, after: Fields, kinds: Mapping[str, str]) -> dict[str, A
     return {"id": record, "properties": sent}
 
 
-class HubSpot:
+class HubSpot(OverHttp):
     """The records of one object. A property's type, by which two texts are one value or two, is asked for once."""
 
     def __init__(self, client: Client, kind: str) -> None:
-        self._client = client
+        super().__init__(client)
         self._object = kind
         self._path = f"/crm/v3/objects/{quote(kind, safe='')}"
         self._kinds: Mapping[str, str] | None = None
@@ -89,9 +89,6 @@ class HubSpot:
     @property
     def most(self) -> int:
         return MOST
-
-    def close(self) -> None:
-        self._client.close()
 
     def same(self, field: str, left: str | None, right: str | None) -> bool:
         """Whether two texts are one value of this property, by its type. Raises OutsideFailed."""

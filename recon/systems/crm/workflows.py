@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from recon.errors import OutsideFailed, UsageError
-from recon.outside.client import Client
+from recon.outside.client import Client, OverHttp
 from recon.outside.interface import Variables
 from recon.outside.settings import credential, needed
 
@@ -54,7 +54,7 @@ def opened(variables: Variables) -> Generator[Workflows]:
         client.close()
 
 
-class Workflows:
+class Workflows(OverHttp):
     """The stored queries of one API.
 
     Args:
@@ -64,7 +64,7 @@ class Workflows:
     """
 
     def __init__(self, client: Client, *, patience: float = PATIENCE_SECONDS, look: float = FIRST_LOOK_SECONDS) -> None:
-        self._client = client
+        super().__init__(client)
         self._patience = patience
         self._look = look
 

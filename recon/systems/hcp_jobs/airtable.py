@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from recon.errors import VEIL, OutsideFailed, OutsideUnsure, UsageError, visible
-from recon.outside.client import Client
+from recon.outside.client import Client, OverHttp
 from recon.outside.interface import Answer, Edit, Fields, Variables
 from recon.outside.settings import credential, needed
 from recon.spec_parts import Outside
@@ -77,11 +77,11 @@ def reservations(
         base.close()
 
 
-class Base:
+class Base(OverHttp):
     """One table of a base, as a target. Values are sent as text: Airtable's own conversion would make new choices."""
 
     def __init__(self, client: Client, base: str, table: str, token: str = "") -> None:
-        self._client = client
+        super().__init__(client)
         self._names = (base, table)
         self._token = token
         self._opened: Table | None = None
@@ -94,15 +94,6 @@ class Base:
     @property
     def most(self) -> int:
         return MOST
-
-    @property
-    def notice(self) -> Callable[[str | None], None]:
-        """Who is told why it waits."""
-        return self._client.notice
-
-    @notice.setter
-    def notice(self, told: Callable[[str | None], None]) -> None:
-        self._client.notice = told
 
     @property
     def _table(self) -> Table:
@@ -174,9 +165,6 @@ class Base:
             return Decimal(left) == Decimal(right)
         except ArithmeticError:
             return False
-
-    def close(self) -> None:
-        self._client.close()
 
     def _holds(self, now: Fields, wanted: Fields) -> bool:
         return all(self.same(name, now[name], value) for name, value in wanted.items())

@@ -6,13 +6,13 @@ and `scheduled_start_max` include their own moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, cast
 
 from recon.errors import OutsideFailed, visible
-from recon.outside.client import Client
+from recon.outside.client import Client, OverHttp
 from recon.outside.interface import Variables
 from recon.outside.settings import credential
 
@@ -59,11 +59,11 @@ class _Given:
     nameless: int = 0
 
 
-class Jobs:
+class Jobs(OverHttp):
     """The jobs of an account, as a feed."""
 
     def __init__(self, client: Client, page_size: int = PAGE_SIZE) -> None:
-        self._client = client
+        super().__init__(client)
         self._page_size = page_size
 
     @property
@@ -73,18 +73,6 @@ class Jobs:
     @property
     def columns(self) -> Mapping[str, str]:
         return COLUMNS
-
-    @property
-    def notice(self) -> Callable[[str | None], None]:
-        """Who is told why it waits."""
-        return self._client.notice
-
-    @notice.setter
-    def notice(self, told: Callable[[str | None], None]) -> None:
-        self._client.notice = told
-
-    def close(self) -> None:
-        self._client.close()
 
     def pages(self, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Row]]:
         """The jobs that are scheduled to start on these days (inclusive, UTC), each once; without days, all jobs.
