@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def serve(
     import sys
 
     place = find_workspace(workspace)
-    opened = open_database(place, database)
+    opened = replace(open_database(place, database), pooled=True)
     # What is not ours speaks up for warnings only: at other levels it tells addresses and more.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("recon").setLevel(logging.INFO)

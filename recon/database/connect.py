@@ -23,6 +23,7 @@ from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageE
 
 CONNECT_TIMEOUT_SECONDS = 10  # long enough for a sleeping server, short enough for a person who waits
 PAUSES_SECONDS = (0.2, 0.5, 1.5)  # between attempts at a server that is starting up or has no free connection
+POOL_SIZE = 5  # connections that a service keeps; more are opened when needed, and closed again
 OLDEST_SERVER = 15  # design: PostgreSQL 15 or later
 
 # What every session pins, so that the same data gives the same text and the same answer everywhere.
@@ -109,6 +110,22 @@ class Session:
                 raise
 
 
+_NO_POOL: dict[str, Any] = {"poolclass": sa.NullPool}
+# A connection that broke off while nobody used it is found out before it is given away.
+_POOL: dict[str, Any] = {"pool_size": POOL_SIZE, "pool_pre_ping": True, "pool_reset_on_return": None}
+
+
+def _as_new(driver: Any, _record: Any, state: Any) -> None:
+    """Before a kept connection is used again, nothing of its last session is left: locks, temporary tables, settings."""
+    if state.terminate_only:
+        return
+    driver.rollback()
+    driver.isolation_level = None
+    driver.autocommit = True
+    driver.execute("DISCARD ALL")
+    driver.autocommit = False
+
+
 @dataclass(frozen=True)
 class Database:
     """A PostgreSQL database: where it is, and what kind of place it is."""
@@ -116,6 +133,7 @@ class Database:
     url: str = field(repr=False)  # may hold a password
     embedded: bool = False
     demo: bool = False
+    pooled: bool = False  # connections are kept for the next session: for a service, which is asked again and again
 
     @property
     def environment(self) -> str:
@@ -131,13 +149,15 @@ class Database:
                     f"recon works on PostgreSQL, not on {url.get_backend_name()}.",
                     todo="Give a postgresql:// URL.",
                 )
-            engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=_connect_args(url))
+            engine = sa.create_engine(url, connect_args=_connect_args(url), **(_POOL if self.pooled else _NO_POOL))
         except (sa_exc.ArgumentError, sa_exc.NoSuchModuleError, ValueError):
             # Without its cause: that may quote a part of the URL, and so of the password.
             raise UsageError(
                 "The database URL cannot be read.", todo="Write it like postgresql://user@host:5432/name."
             ) from None
         sa_event.listen(engine, "connect", _load_every_time)
+        if self.pooled:
+            sa_event.listen(engine, "reset", _as_new)
         return engine
 
     def arguments(self, **settings: str) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -188,3 +190,28 @@ def test_a_server_without_a_free_connection_is_asked_again(debian_url: str, monk
         freed.join()
     finally:
         execute(admin, "DROP ROLE crowded")
+
+
+def test_a_service_keeps_its_connections_and_nothing_of_what_was_done_with_them(database: Database) -> None:
+    """CRM-14: connections are pooled where one asks again and again; each is as new, and a broken one is replaced."""
+    pooled = replace(database, pooled=True)
+    try:
+        with pooled.session() as session:
+            first = session.value("SELECT pg_backend_pid()")
+            session.execute("SELECT pg_advisory_lock(7, 7)")
+            session.execute("CREATE TEMP TABLE mine AS SELECT 1 AS a")
+            session.execute("SET work_mem = '77MB'")
+            session.driver.commit()
+            session.driver.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        with pooled.session() as session:
+            assert session.value("SELECT pg_backend_pid()") == first
+            assert session.value("SELECT to_regclass('mine')::text") is None
+            assert session.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+            assert session.value("SHOW work_mem") != "77MB"
+            assert session.value("SHOW timezone") == "UTC"  # what every session is opened with holds again
+            assert session.value("SHOW transaction_isolation") == "read committed"
+        execute(database, f"SELECT pg_terminate_backend({first})")
+        with pooled.session() as session:
+            assert session.value("SELECT pg_backend_pid()") != first
+    finally:
+        pooled.engine.dispose()
