@@ -222,11 +222,11 @@ class Reconciliation(Part):
     def canonical(self) -> str:
         """The spec as canonical JSON: the same rules give the same text, however the file is laid out.
 
-        What is private is no part of it. It decides nothing about any record, and whoever finds a column that must be
+        What is private, and what a record is called, is no part of it. It decides nothing about any record, and whoever finds a column that must be
         veiled must not be kept from it by sign-offs that this would void. What a reviewer saw is signed all the same:
         review.html, with its veils, by its sha256 in plan.json, which also names the columns that were private.
         """
-        unread = {"private": True}
+        unread = {"private": True, "called": True}
         exclude = {"like": True, "title": True, "group": True, "target": unread, "source": unread}
         document = self.model_dump(mode="json", exclude=exclude)
         for side in ("target", "source"):  # what a spec does not use leaves its digest as older versions wrote it

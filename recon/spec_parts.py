@@ -95,6 +95,7 @@ class RecordSet(Part):
     key: ColumnName | list[ColumnName] = Field(description="The column or columns by which a record is known.")
     where: str | None = Field(None, description="Only records for which this holds take part.")
     date: ColumnName | None = Field(None, description="The column that --from and --to filter.")
+    called: Name | None = Field(None, description="What people call one of these records, such as reservation.")
     private: list[ColumnName] = Field(
         default_factory=list, description="Columns whose values are veiled wherever people look."
     )

@@ -10,6 +10,7 @@ from recon.names import column, identifier
 
 LINKED = "linked"
 LINK_EXISTS = "link_exists"
+LINKED_ONCE = "linked_once"
 
 
 def right_column(name: str) -> str:
@@ -21,6 +22,7 @@ def checked(bound: Bound) -> exp.Select:
     """One row for each target record under the target's `where`.
 
     Columns: target_key…; `linked`, the link's value; `link_exists`, whether the source has that record, NULL
+    where nothing is linked; with one_to_one `linked_once`, whether no other of these records holds the same source, NULL
     where nothing is linked; `right_<name>` for each rule, NULL where nothing is linked and FALSE where the rule
     is false *or unknown*. The source's `where` plays no part: a link made before may lead to any record.
     """
@@ -31,6 +33,10 @@ def checked(bound: Bound) -> exp.Select:
         exp.alias_(_where_linked(link, bound.resolve(expressions.parse(text, "t"))), right_column(name), quoted=True)
         for name, text in bound.spec.expect.right.items()
     ]
+    if bound.spec.cardinality == "one_to_one":
+        sharing = exp.Window(this=exp.Count(this=exp.Star()), partition_by=[link.copy()])
+        alone = exp.EQ(this=sharing, expression=exp.Literal.number(1))
+        rules.insert(0, exp.alias_(_where_linked(link, alone), LINKED_ONCE, quoted=True))
     query = (
         exp.Select(
             expressions=[

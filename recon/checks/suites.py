@@ -37,6 +37,9 @@ def derive(spec: Reconciliation) -> Suite:
         expectations.append(
             _true(relation.LINK_EXISTS, "link_exists", f"Every link must lead to a record that exists in {source}.")
         )
+        if spec.cardinality == "one_to_one":
+            says = f"No record of {source} may be linked to two of {target}."
+            expectations.append(_true(relation.LINKED_ONCE, "linked_once", says))
         expectations += [
             _true(relation.right_column(name), name, f"Every linked pair must keep the rule {name}: {text}")
             for name, text in spec.expect.right.items()
