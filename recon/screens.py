@@ -361,7 +361,7 @@ def decisions(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> N
         }
         about = [f"{name} {value}" for name, value in row.items() if name not in _TOLD and value is not None]
         about = [text for text in about if not text.startswith(("target_key", "source_key", "interpretation"))]
-        said = row.get("differences") or row.get("interpretation") or row.get("reason")
+        said = row.get("differences") or row.get("interpretation") or row.get("because") or row.get("reason")
         outcome = str(row["outcome"]) + (f" ({row['reason']})" if row["outcome"] in _ALONE and row["reason"] else "")
         detail = "; ".join(part for part in (" · ".join(about), said) if part)
         shown.append([keys["target_key"] or "–", keys["source_key"] or "–", outcome, row["pass"], detail])
@@ -375,7 +375,7 @@ def decisions(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> N
 
 _QUIET = {"linked": "records are linked already", "same": "agree"}  # outcomes that a person need not look at
 _ALONE = ("unmatched", "orphan", "missing")
-_TOLD = ("outcome", "pass", "confidence", "reason", "interpretation", "differences")
+_TOLD = ("outcome", "pass", "confidence", "reason", "interpretation", "differences", "because")
 
 
 def reconciliations(rows: Sequence[Mapping[str, Any]]) -> None:

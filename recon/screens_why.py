@@ -29,8 +29,12 @@ def explained(result: Explanation) -> None:
     console.print(f"[bold]{escape(result.key)}[/]{escape(f': {record}') if record else ''}", soft_wrap=True)
     of_target = result.side == "target"
     if result.link is not None:
-        what = "holds a link to" if of_target else "is held by"
-        console.print(f"It {what} {escape(str(result.link))}, so no rule touches it.", soft_wrap=True)
+        mine, other = result.words
+        to = "" if other == "record" else f"{other} "
+        what = f"The {mine} is already linked to" if of_target else f"The {mine} is already taken by"
+        console.print(escape(f"{what} {to}{result.link}, so no rule touches it."), soft_wrap=True)
+    elif result.means:
+        console.print(escape(f"{result.means[:1].upper()}{result.means[1:]}."), soft_wrap=True)
     if result.decided is not None:
         console.print(escape(_decided(result.decided)), soft_wrap=True)
     for item in result.overrides:
@@ -48,6 +52,7 @@ def _decided(decided: Decided) -> str:
     partner = f" with {decided.partner}" if decided.partner is not None else ""
     rule = f" by pass {decided.rule}" if decided.rule else ""
     reason = f", reason {decided.reason}" if decided.reason else ""
+    reason += f" ({decided.because})" if decided.because and decided.reason else ""
     old = "; the rules were changed since" if decided.other_rules else ""
     return (
         f"Run {decided.run} ({decided.at:%Y-%m-%d %H:%M} UTC) decided: {decided.outcome}{partner}{rule}{reason}{old}."

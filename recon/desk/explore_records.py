@@ -20,6 +20,7 @@ from recon.desk.explore_facets import Chosen, Values, chosen_in, conditions, dec
 from recon.errors import NotFound
 from recon.expressions import Side
 from recon.matching import keys, pairs
+from recon.matching.because import LABEL, because
 from recon.matching.coverage import RECONCILED
 from recon.matching.pairs import shown_key
 from recon.names import DIALECT, column, identifier
@@ -137,7 +138,7 @@ def side_of(view: View, row: dict[str, Any]) -> Side:
 def table_rows(view: View, found: Page) -> list[dict[str, Any]]:
     """Records for a table on the screen: keys, what was decided and why, then what `show` names."""
     labels = _labels(view)
-    rest = [*pairs.labels(view.bound.spec.show), "interpretation", "differences"]
+    rest = [LABEL, *pairs.labels(view.bound.spec.show), "interpretation", "differences"]
     filled = [name for name in rest if any(row.get(name) is not None for row in found.rows)]
     foreign = any(side_of(view, row) != view.bound.population for row in found.rows)
     own = "target" if view.bound.population == "t" else "source"
@@ -158,7 +159,7 @@ def table_rows(view: View, found: Page) -> list[dict[str, Any]]:
 def _labels(view: View) -> tuple[str, str]:
     """What stands above the partners, and what the other side is called."""
     word = "source" if view.bound.population == "t" else "target"
-    label = view.bound.relation[view.bound.other].label
+    label = view.bound.place(view.bound.other)
     taken = {"record", "side", "outcome", "reason", "pass", *pairs.labels(view.bound.spec.show)}
     return (label if label not in taken else f"{word} {label}"), word
 
@@ -211,6 +212,7 @@ def _query(view: View, asked: Asked, limit: int, offset: int) -> tuple[exp.Selec
     inner = inner.offset(offset) if offset else inner
     cut = exp.Subquery(this=inner, alias=exp.TableAlias(this=identifier("d")))
     query = pairs.pairs(view.bound, view.run.run).from_(cut).order_by(*_ordered(view, asked))
+    query = query.select(exp.alias_(because(view.bound), LABEL, quoted=True))
     return query, values
 
 

@@ -99,7 +99,7 @@ def top_html(view: View) -> str:
 
 def _side_words(view: View) -> str:
     side = view.bound.population
-    return f"{escape(view.bound.relation[side].label)}, {'target' if side == 't' else 'source'}"
+    return f"{escape(view.bound.place(side))}, {'target' if side == 't' else 'source'}"
 
 
 def waterfall_html(view: View) -> str:
@@ -244,7 +244,7 @@ def _step(number: int, step: Step, found: Why) -> str:
 
 def candidates_html(view: View, found: Why) -> str:
     """The record and its candidates side by side, field by field; what differs is marked in words too."""
-    mine, other = view.bound.relation[found.side].label, view.bound.relation["s" if found.side == "t" else "t"].label
+    mine, other = view.bound.place(found.side), view.bound.place("s" if found.side == "t" else "t")
     head = f'<th></th><th scope="col">{escape(mine)}<br>{escape(found.key)}</th>'
     for key, role in zip(found.candidates, found.roles, strict=True):
         colour = _ROLES.get(role, "bad")

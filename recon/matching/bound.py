@@ -140,6 +140,11 @@ class Bound:
         """Whose rows hold links: more of them than the rules look at."""
         return self.written or self.target
 
+    def place(self, side: Side) -> str:
+        """What the records of a side are called where people look: their table, also where a query reads it."""
+        records = self.spec.target if side == "t" else self.spec.source
+        return records.writes or self.relation[side].label
+
     @property
     def population(self) -> Side:
         """The side whose records must all be decided."""

@@ -18,6 +18,7 @@ from recon.database.connect import Session
 from recon.errors import NotFound, UsageError
 from recon.expressions import Side, shortened
 from recon.matching import keys, nearest, standing
+from recon.matching.because import called
 from recon.matching.bound import Bound
 from recon.matching.literal import columns_of, in_place_of, literal
 from recon.matching.pairs import interpretation, labels, shown_key
@@ -39,6 +40,8 @@ class Explanation:
     decided: Decided | None
     overrides: tuple[Override, ...]
     passes: tuple[PassExplained, ...]
+    means: str | None = None  # what `interpret` says of the record without any partner
+    words: tuple[str, str] = ("record", "record")  # what people call a record of this side, and of the other
 
     def as_dict(self) -> dict[str, Any]:
         """The document of `recon explain --json`."""
@@ -79,6 +82,8 @@ def explain(session: Session, bound: Bound, key: str) -> Explanation:
         around.decided,
         around.overrides,
         tuple(of_pass(bound, item, around, own_key, own) for item, own in zip(found, asked, strict=True)),
+        _means(session, alone, values),
+        (called(bound, bound.population, "record"), called(bound, bound.other, "record")),
     )
 
 
@@ -202,6 +207,16 @@ def _shown(session: Session, alone: Bound, values: Sequence[object]) -> dict[str
     query = exp.Select(expressions=[exp.alias_(tree, name, quoted=True) for name, tree in shown.items()])
     query = query.from_(alone.relation[alone.population].aliased(alone.population))
     return session.records(query.sql(DIALECT), *values)[0]
+
+
+def _means(session: Session, alone: Bound, values: Sequence[object]) -> str | None:
+    """What `interpret` says of the record itself: that a field of it is empty, for one."""
+    other = alone.other
+    query = exp.Select(expressions=[interpretation(alone)]).from_(
+        alone.relation[alone.population].aliased(alone.population)
+    )
+    query = query.join(alone.relation[other].aliased(other), on=exp.false(), join_type="left")
+    return session.value(query.sql(DIALECT), *values)
 
 
 def _holder(session: Session, bound: Bound, own: standing.Key) -> Any:

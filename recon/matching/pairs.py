@@ -15,6 +15,7 @@ from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Expression
 from recon.matching import comparison
+from recon.matching.because import LABEL, because
 from recon.matching.bound import Bound, key_names
 from recon.matching.privacy import VEIL, behind_veil, hidden, hidden_changes, veiled
 from recon.names import DIALECT, MAX_IDENTIFIER_BYTES, column, identifier
@@ -117,7 +118,7 @@ def labels(texts: Sequence[str]) -> list[str]:
     ['amount', 'start_date', 't.reason']
     """
     bare = [text.split(".", 1)[-1] if text[:2] in ("t.", "s.") else text for text in texts]
-    own = {"outcome", "pass", "confidence", "reason", "interpretation"}
+    own = {"outcome", "pass", "confidence", "reason", "interpretation", LABEL}
     told = [bare.count(name) == 1 and name not in own and not name.startswith(_KEYS) for name in bare]
     chosen = [name if plain else text for name, plain, text in zip(bare, told, texts, strict=True)]
     return [name.encode()[:MAX_IDENTIFIER_BYTES].decode(errors="ignore") for name in chosen]
@@ -131,8 +132,11 @@ def listed(
     outcomes: Sequence[str] = (),
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
-    """Decisions with what people see of them, in key order, as dicts; only of some outcomes where given."""
-    query = pairs(bound, run)
+    """Decisions with what people see of them, in key order, as dicts; only of some outcomes where given.
+
+    Each also has `because`: why, in a sentence.
+    """
+    query = pairs(bound, run).select(exp.alias_(because(bound), LABEL, quoted=True))
     if outcomes:
         parameter = exp.Parameter(this=exp.Literal.number(1))
         query = query.where(

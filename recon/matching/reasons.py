@@ -54,7 +54,7 @@ def of_unmatched(bound: Bound, pool: Pool, table: exp.Table, wide: Collection[st
     """The statement that gives each record without a partner its reason, and every pass's in `evidence`.
 
     `reason` and `pass` say the closest, then the earliest pass; `evidence` holds every pass with its reason and, where
-    there is more to say, details: which columns are NULL, who took a candidate, by how much the nearest missed.
+    there is more to say, details: which columns are NULL, who took or holds a candidate, by how much the nearest missed.
 
     Args:
         bound: the spec.
@@ -121,6 +121,24 @@ def _aliased(table: exp.Table, alias: str) -> exp.Table:
 
 def _object(parts: list[exp.Expr]) -> exp.Expr:
     return exp.Anonymous(this="jsonb_build_object", expressions=parts)
+
+
+def _texts(parts: list[exp.Column]) -> exp.Expr:
+    """The parts of a key as a JSON array of texts."""
+    return exp.Anonymous(this="jsonb_build_array", expressions=[exp.cast(part.copy(), "text") for part in parts])
+
+
+def _listed(value: exp.Expr, order: list[exp.Ordered], where: exp.Expr) -> exp.Expr:
+    """The values where a condition holds, in order."""
+    return exp.Filter(
+        this=exp.Anonymous(this="array_agg", expressions=[exp.Order(this=value, expressions=order)]),
+        expression=exp.Where(this=where.copy()),
+    )
+
+
+def _first(listed: exp.Expr) -> exp.Expr:
+    """The first of an array."""
+    return exp.Bracket(this=exp.paren(listed), expressions=[exp.Literal.number(1)], offset=1)
 
 
 def _any(condition: exp.Expr) -> exp.Expr:
@@ -233,8 +251,9 @@ class _PassReason:
             said = _object([exp.Literal.string("null"), exp.cast(exp.Literal.string(text), "text")])
             cases.append((exp.Is(this=left.copy(), expression=exp.Null()), said))
         if self.needs_pairs and self.one_to_one:
-            taker = column(self.name("seen"), "taken_by")
-            cases.append((exp.Not(this=exp.Is(this=taker, expression=exp.Null())), taker.copy()))
+            for name in ("taken_by", *(["held_by"] if self.bound.link is not None else [])):
+                said = column(self.name("seen"), name)
+                cases.append((exp.Not(this=exp.Is(this=said, expression=exp.Null())), said.copy()))
         if self.needs_pairs and self.rule.windows:
             missed: list[exp.Expr] = []
             for position, window in enumerate(self.rule.windows, start=1):
@@ -305,6 +324,9 @@ class _PassReason:
             names = bound.key_names(self.other)
             taken = equal(bound.keys(self.other), "taken", names)
             select = select.join(temporary(DECIDED, "taken"), on=exp.and_(*taken), join_type="left")
+            if bound.link is not None and self.other == "s":  # any row may hold it, be it under `where` or not
+                holders = bound.holders.aliased("holder")
+                select = select.join(holders, on=pools.holds(bound, "holder"), join_type="left")
         return select.where(_alone(bound), *self._others()).group_by(*[column("decision", name) for name in own])
 
     def _takers(self, allowed: exp.Expr) -> list[exp.Expr]:
@@ -322,25 +344,24 @@ class _PassReason:
             ],
             exp.Literal.string(OVERRIDE),
         )
-        keys = exp.Anonymous(
-            this="jsonb_build_array", expressions=[exp.cast(column("taken", part), "text") for part in by]
-        )
+        keys = _texts([column("taken", part) for part in by])
         taker = _object([exp.Literal.string("taken_by"), keys, exp.Literal.string("taken_in"), exp.cast(name, "text")])
         # Of several takers the one of the earliest pass is named.
         order = [exp.Ordered(this=column("taken", part), nulls_first=False) for part in ("decided", *by)]
-        listed = exp.Filter(
-            this=exp.Anonymous(this="array_agg", expressions=[exp.Order(this=taker, expressions=order)]),
-            expression=exp.Where(this=is_taken.copy()),
-        )
-        first = exp.Bracket(this=exp.paren(listed), expressions=[exp.Literal.number(1)])
+        listed = _listed(taker, order, is_taken)
         columns = [
             exp.alias_(_any(is_taken), "taken", quoted=True),
-            exp.alias_(first, "taken_by", quoted=True),
+            exp.alias_(_first(listed), "taken_by", quoted=True),
         ]
         if bound.link is not None:
             if self.other == "s":
-                is_held: exp.Expr = pools.held(bound)
+                parts = [column("holder", key.name) for key in bound.target_keys]
+                held: exp.Expr = parts[0]
             else:
-                is_held = exp.Not(this=exp.Is(this=bound.link, expression=exp.Null()))
-            columns.append(exp.alias_(_any(exp.and_(allowed.copy(), is_held)), "already_linked", quoted=True))
+                parts, held = [bound.link], bound.link
+            is_held = exp.and_(allowed.copy(), exp.Not(this=exp.Is(this=held.copy(), expression=exp.Null())))
+            columns.append(exp.alias_(_any(is_held), "already_linked", quoted=True))
+            holder = _object([exp.Literal.string("held_by"), _texts(parts)])
+            order = [exp.Ordered(this=part.copy(), nulls_first=False) for part in parts]
+            columns.append(exp.alias_(_first(_listed(holder, order, is_held)), "held_by", quoted=True))
         return columns

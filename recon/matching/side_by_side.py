@@ -103,7 +103,7 @@ def _measured(window: BoundWindow, number: int, row: Mapping[str, Any]) -> Measu
         in_words(window, row[f"within_{number}_distance"]),
         tolerance(window),
         inside,
-        None if inside else in_words(window, row[f"within_{number}_missed"]),
+        None if inside else missed_words(window, row[f"within_{number}_missed"]),
     )
 
 
@@ -132,6 +132,14 @@ def in_words(window: BoundWindow, distance: Any) -> str | None:
     if window.family == "date":
         return f"{distance} day{'' if distance == 1 else 's'}"
     return f"{distance.normalize():f}" if isinstance(distance, Decimal) and distance.is_finite() else str(distance)
+
+
+def missed_words(window: BoundWindow, distance: Any) -> str | None:
+    """By how much a window is missed: times in minutes up to two days, for that is what a person looks for."""
+    if not isinstance(distance, timedelta) or not timedelta(minutes=1) <= distance < timedelta(days=2):
+        return in_words(window, distance)
+    minutes = round(Decimal(distance // timedelta(milliseconds=1)) / 60_000, 1).normalize()
+    return f"{minutes:f} minute{'' if minutes == 1 else 's'}"
 
 
 def interval_words(distance: timedelta) -> str:

@@ -15,6 +15,7 @@ from recon.database import tables
 from recon.database.connect import Session
 from recon.expressions import Side
 from recon.matching import privacy
+from recon.matching.because import because
 from recon.matching.bound import Bound
 from recon.matching.literal import among
 from recon.matching.pairs import shown_key
@@ -45,6 +46,7 @@ class Decided:
     partner: Any
     evidence: Mapping[str, Any] | None
     other_rules: bool  # the spec was changed after the run
+    because: str | None = None  # the reason in a sentence
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,14 @@ def _run(
     taken: dict[Key, tuple[Any, str]] = {}
     number = len(own)
     for row in _decisions(session, bound, latest.run, own, keys):
-        mine, texts, theirs = row[:number], row[number : 2 * number], row[2 * number : -len(_DECIDED)]
+        mine, texts, theirs = row[:number], row[number : 2 * number], row[2 * number : -len(_DECIDED) - 1]
         half = len(theirs) // 2
-        outcome, rule, confidence, reason, evidence = row[-len(_DECIDED) :]
+        outcome, rule, confidence, reason, evidence, said = row[-len(_DECIDED) - 1 :]
         if texts == own:
             other_rules = latest.spec_digest != bound.spec.digest
             decided = Decided(
                 latest.run, latest.started_at, outcome, rule, confidence, reason, shown_key(theirs[:half]),
-                privacy.evidence(bound, evidence), other_rules,
+                privacy.evidence(bound, evidence), other_rules, said,
             )  # fmt: skip
         elif rule is not None and None not in theirs[half:]:
             taken[theirs[half:]] = (shown_key(mine), rule)
@@ -155,7 +157,7 @@ def _decisions(session: Session, bound: Bound, run: str, own: Key, keys: Sequenc
     for side in (mine, other):
         named = [column("d", name) for name in bound.key_names(side)]
         columns += [*named, *[exp.cast(part.copy(), "text") for part in named]]
-    columns += [column("d", name) for name in _DECIDED]
+    columns += [*[column("d", name) for name in _DECIDED], because(bound)]
     is_own = exp.and_(
         *[
             exp.EQ(this=column("d", name), expression=typed(bound, mine, place))

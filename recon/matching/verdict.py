@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recon.matching import keys, side_by_side
+from recon.matching.because import called
 from recon.matching.bound import Bound
 from recon.matching.nearest import LOOKED_AT, SHOWN, Found
 from recon.matching.pairs import shown_key
@@ -95,22 +96,21 @@ def _standing(bound: Bound, found: Found, row: Mapping[str, Any], around: Standi
         partner = around.linked.get(key)
         if partner is not None and _texts(partner, len(own)) != [str(part) for part in own]:
             holder = (
-                f"{_side(bound, 't')} {partner}" if bound.other == "s" else f"it holds {_side(bound, 's')} {partner}"
+                f"{called(bound, 't', 'target')} {partner}"
+                if bound.other == "s"
+                else f"it holds {called(bound, 's', 'source')} {partner}"
             )
             return "already_linked", f"by {holder}" if bound.other == "s" else holder
         if key in around.taken:
             taker, name = around.taken[key]
-            return "taken", f"by {taker} in pass {name} (run {around.run})"
+            word = called(bound, bound.population, " ").strip()
+            return "taken", f"by {word} {taker} in pass {name} (run {around.run})".replace("  ", " ")
     return "candidate", ""
 
 
 def _texts(key: Any, count: int) -> list[str]:
     """The parts of a shown key of so many columns, as text."""
     return (keys.in_array(str(key)) or []) if count > 1 else [str(key)]
-
-
-def _side(bound: Bound, side: str) -> str:
-    return "target" if side == "t" else "source"
 
 
 def _candidate(found: Found, code: str, about: str, row: Mapping[str, Any]) -> Candidate:
@@ -140,17 +140,17 @@ def _verdict(
 ) -> tuple[str, str]:
     """The code of the result, and the sentence for it."""
     rule = found.rule
-    other = _side(bound, bound.other)
+    other = called(bound, bound.other)
     nulls = [name for name, value in wanted.items() if value is None]
     if nulls:
-        return "null_key", f"The record has no {' and no '.join(nulls)}."
+        return "null_key", f"The {called(bound, bound.population, 'record')} has no {' and no '.join(nulls)}."
     said = ", ".join(f"{name} {value}" for name, value in wanted.items())
     there = [code for (code, _), _ in seen if code != "excluded"]
     if not found.met or not there:
         if found.met:
-            lacking = f"Every {other} record{f' with {said}' if said else ''} is excluded by a person."
+            lacking = f"Every {other}{f' with {said}' if said else ''} is excluded by a person."
         else:
-            lacking = f"No {other} record has {said}." if said else f"There is no {other} record."
+            lacking = f"No {other} has {said}." if said else f"There is no {other}."
         return "no_candidate", lacking + _nearest_differs(listed)
     having = f" with {said}" if said else ""
     if "candidate" in there:

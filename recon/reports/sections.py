@@ -270,8 +270,15 @@ def _in_words(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "pass": words(record["pass"]) if record.get("pass") else None,
         "confidence": record["confidence"].normalize() if record.get("confidence") is not None else None,
-        "reason": REASONS.get(record.get("reason") or "", record.get("reason")),
+        "reason": _why(record),
     }
+
+
+def _why(record: dict[str, Any]) -> str | None:
+    """Why a record has no partner: what the spec says of it, the sentence of its decision, else its reason's."""
+    if record.get("interpretation"):
+        return record["interpretation"]
+    return record.get("because") or REASONS.get(record.get("reason") or "", record.get("reason"))
 
 
 def identifiers(data: ReportData) -> Html:

@@ -27,7 +27,7 @@ WITH "known_1" AS (
         ) ORDER BY "taken"."decided", "taken"."target_key"
       ) FILTER(WHERE
         TRUE AND NOT "taken"."decided" IS NULL)
-    )[2] AS "taken_by"
+    )[1] AS "taken_by"
   FROM "recon"."decisions_example" AS "decision"
   JOIN "public"."stays" AS "t"
     ON "t"."id" = "decision"."target_key"
@@ -102,7 +102,7 @@ WITH "known_1" AS (
           AND TRUE
         )
         AND NOT "taken"."decided" IS NULL)
-    )[2] AS "taken_by"
+    )[1] AS "taken_by"
   FROM "recon"."decisions_example" AS "decision"
   JOIN "public"."stays" AS "t"
     ON "t"."id" = "decision"."target_key"
