@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from recon.backfill.standing import environment_of
 from recon.backfill.verify import Verification
 from recon.backfill.voices import stricter
 from recon.database.connect import Database
-from recon.errors import NotApproved, VerifyFailed
+from recon.errors import NotApproved, ReconError, VerifyFailed
 from recon.matching import check as checking
 from recon.matching import run as runs
 from recon.matching.check import Checked
@@ -34,6 +35,7 @@ from recon.reports.parameters import MODES
 from recon.reports.run import Progress, Tell, perform
 from recon.reports.steps import Asked, Ended, Signing
 from recon.spec import Reconciliation
+from recon.systems import RunLog, log_of
 from recon.workflow import Verified
 from recon.workspace import Workspace
 
@@ -81,6 +83,7 @@ class Way:
     wish: Wish
     identity: str = ""  # of the row in notebook_runs that is told how it goes; empty: nobody is
     run: Run | None = None
+    matched_first: Run | None = None  # the run that the plan is made of, where another one follows it
     made: Plan | None = None
     signing: Signing | None = None
     applied: Applied | None = None
@@ -90,6 +93,12 @@ class Way:
     @property
     def actor(self) -> str:
         return self.workspace.actor
+
+    @cached_property
+    def log(self) -> RunLog | None:
+        """What people of this system read of its runs; None where it has no log of its own."""
+        opens = log_of(self.spec)
+        return opens(self.database, self.workspace, self.spec) if opens else None
 
     @property
     def name(self) -> str:
@@ -101,6 +110,8 @@ class Way:
         with self.database.session(read_only=True) as session:
             place = session.value("SELECT current_database()::text")
         limits = self.wish.filter.as_dict()
+        if self.log:
+            self.log.started(self.wish.mode, self.actor, **(limits or {}))
         self._tell(reconciliation=self.name, mode=self.wish.mode, limited=limits)
         return Asked(
             name=self.name,
@@ -137,6 +148,8 @@ class Way:
         else:
             self.run = workflow.match(self.database, self.workspace, self.spec, self.actor, self.wish.filter)
         self._tell(match=_matched(self.run))
+        if self.log:
+            self.log.matched(self.run)
         return self.run
 
     def found(self) -> ReportData:
@@ -214,8 +227,12 @@ class Way:
         executing = self.wish.mode == "execute"
         if executing and self.signing is not None and self.signing.awaited:
             return "Nothing was applied: the plan waits for a reviewer."
+        if self.log and executing:
+            self.log.applying(self.made)
         self.applied = applying.apply(self.database, self.workspace, self.made.plan, self.actor, execute=executing)
         self.made = plans.load(self.database, self.workspace, self.made.plan)
+        if self.log:
+            self.log.applied(self.made, self.applied)
         told = ("executed", "planned", "changed", "skipped", "state", "seconds", "predicted_seconds")
         told_outside = {"outside": self.applied.outside} if self.applied.outside else {}
         self._tell(apply={name: getattr(self.applied, name) for name in told} | told_outside)
@@ -246,7 +263,8 @@ class Way:
         """What is left, counted now: after a change everything is decided once more, as it then stands."""
         assert self.run is not None
         if self.applied and self.applied.executed and self.applied.changed and not self.run.limited:
-            self.run = workflow.match(self.database, self.workspace, self.spec, self.actor)
+            again = workflow.match(self.database, self.workspace, self.spec, self.actor)
+            self.matched_first, self.run = self.run, again
         found = self.found()
         left = {name: count for name, count in self.run.outcomes.items() if name not in ("linked", "same")}
         self._tell(
@@ -286,6 +304,9 @@ class Way:
         if not self.run.settled:
             short.append("Breaks remain: not every record is reconciled.")
         code = FELL_SHORT if short else DONE
+        if self.log:
+            written = self.applied.changed if self.applied and self.applied.executed else None
+            self.log.ended(self.matched_first or self.run, written, code, tuple(short))
         self._tell(exit_code=code, falls_short=short)
         return Ended(code, tuple(short), self.signing.plan if self.signing and self.signing.awaited else "")
 
@@ -367,10 +388,15 @@ def run(
         "limit": wish.limit,
         "plan": wish.plan,
     }
-    made = perform(
-        database, workspace, NOTEBOOK, name, values,
-        title=f"{spec.title or name}: run", label=LABEL, progress=progress, tell=tell,
-    )  # fmt: skip
+    try:
+        made = perform(
+            database, workspace, NOTEBOOK, name, values,
+            title=f"{spec.title or name}: run", label=LABEL, progress=progress, tell=tell,
+        )  # fmt: skip
+    except ReconError as error:
+        if opens := log_of(spec):
+            opens(database, workspace, spec).failed(str(error))
+        raise
     told = kept.read(database, made.identity)["figures"] or {}
     return {
         **dict.fromkeys(("match", "plan", "sign_off", "apply", "verify", "remains", "awaits")),

@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
+from recon.backfill.applied import Applied
+from recon.backfill.plan import Plan
 from recon.database.connect import Database
 from recon.errors import NotFound
 from recon.matching.run import Run
@@ -15,6 +17,7 @@ from recon.reports.workbook import Extra
 from recon.sources.hooks import Hook
 from recon.sources.samples import Sample, no_files
 from recon.spec import Reconciliation
+from recon.workspace import Workspace
 
 _FOLDER = Path(__file__).parent
 
@@ -84,4 +87,35 @@ def after_match(spec: Reconciliation) -> AfterMatch | None:
     for path in _FOLDER.glob("*/staging.py"):
         if path.parent.name == spec.group:
             return cast(AfterMatch, import_module(f"recon.systems.{path.parent.name}.staging"))
+    return None
+
+
+class RunLog(Protocol):
+    """A log of a system's own that a run of the whole way writes, step by step."""
+
+    def started(self, mode: str, actor: str, **limits: object) -> None: ...
+    def matched(self, run: Run) -> None: ...
+    def applying(self, plan: Plan) -> None: ...
+    def applied(self, plan: Plan, applied: Applied) -> None: ...
+    def ended(self, run: Run, written: int | None, code: int, short: tuple[str, ...]) -> None: ...
+    def failed(self, said: str) -> None: ...
+
+
+OpensLog = Callable[[Database, Workspace, Reconciliation], RunLog]
+StandIn = Callable[[Database], AbstractContextManager[Mapping[str, str]]]  # gives the variables that lead to it
+
+
+def log_of(spec: Reconciliation) -> OpensLog | None:
+    """The log of a shipped reconciliation, and of a spec that is like it; None where its system has none."""
+    for path in _FOLDER.glob("*/log.py"):
+        if any((path.parent / f"{name}.yaml").is_file() for name in (spec.name, spec.like)):
+            return import_module(f"recon.systems.{path.parent.name}.log").log
+    return None
+
+
+def stand_in_of(name: str) -> StandIn | None:
+    """The outside systems of a shipped reconciliation, stood in for on this machine, for its demo; None without any."""
+    for path in _FOLDER.glob("*/stand_in.py"):
+        if (path.parent / f"{name}.yaml").is_file():
+            return import_module(f"recon.systems.{path.parent.name}.stand_in").stand_in
     return None
