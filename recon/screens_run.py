@@ -19,7 +19,12 @@ def ran(document: Mapping[str, Any]) -> None:
     for short in document["falls_short"]:
         console.print(f"[yellow]! {escape(short)}[/]", soft_wrap=True)
     if document["awaits"]:
+        for reason in document["sign_off"]["refused"]:
+            console.print(f"  {escape(reason)}", soft_wrap=True)
         console.print(f"Next: a reviewer runs `{escape(document['awaits'])}`.", soft_wrap=True)
+        name = escape(document["reconciliation"])
+        give = f"recon standing {name} --give --action ACTION --rows N --days N"
+        console.print(f"For runs without a reviewer, one gives a standing sign-off: `{give}`.", soft_wrap=True)
     elif document["mode"] == "dry_run" and document["apply"]:
         console.print(f"To write: recon run {escape(document['reconciliation'])} --execute", soft_wrap=True)
 

@@ -15,7 +15,7 @@ from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
-from recon.backfill import sign_off, veils
+from recon.backfill import shipped, sign_off, veils
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.review import Review
@@ -35,7 +35,7 @@ from recon.reports.parameters import MODES
 from recon.reports.run import Progress, Tell, perform
 from recon.reports.steps import Asked, Ended, Signing
 from recon.spec import Reconciliation
-from recon.systems import RunLog, log_of
+from recon.systems import RunLog, log_of, shipped_standing
 from recon.workflow import Verified
 from recon.workspace import Workspace
 
@@ -195,10 +195,7 @@ class Way:
         if self.wish.mode == "execute" and plan.state not in (*sign_off.UNDOABLE, "approved"):
             with self.database.session() as session:
                 sign_off.not_expired(session, plan, self.actor)
-            try:
-                self.made = sign_off.approve_by_standing(self.database, self.workspace, plan.plan, self.actor)
-            except NotApproved as error:
-                refused = (error.why,) if error.why else ()
+            refused = self._sign_standing(plan.plan)
         with self.database.session(read_only=True) as session:
             tally, _ = sign_off.voices(session, self.database, self.workspace, self.made, None)
         policy = stricter(self.workspace.policy.sign_off, self.made.document["policy"])
@@ -217,8 +214,32 @@ class Way:
         )
         if awaited and self.wish.mode == "execute":
             self._tell(awaits=f"recon review {plan.plan}")
-        self._tell(sign_off={"state": self.made.state, "needed": policy.approvals, "given": list(tally.said)})
+        self._tell(
+            sign_off={
+                "state": self.made.state,
+                "needed": policy.approvals,
+                "given": list(tally.said),
+                "refused": list(self.signing.refused) if awaited else [],
+            }
+        )
         return self.signing
+
+    def _sign_standing(self, plan: str) -> tuple[str, ...]:
+        """Approve by the standing sign-offs there are, else by the one that ships with recon; gives why not."""
+        try:
+            self.made = sign_off.approve_by_standing(self.database, self.workspace, plan, self.actor)
+            return ()
+        except NotApproved as error:
+            refused = (error.why,) if error.why else ()
+        found = shipped_standing(self.name)
+        given = shipped.give(self.database, self.workspace, found, self.actor) if found else ""
+        if isinstance(given, str):
+            return (*refused, f"The standing sign-off that ships with recon: {given}.") if given else refused
+        try:
+            self.made = sign_off.approve_by_standing(self.database, self.workspace, plan, self.actor)
+        except NotApproved as error:
+            return (*refused, error.why) if error.why else refused
+        return ()
 
     def apply(self) -> Applied | str:
         """Change the records, or show what would change; a sentence says why nothing is done."""

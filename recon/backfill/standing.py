@@ -21,11 +21,12 @@ from recon.backfill.voices import RECORDED, SIGNED, Voice, acting
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, NotApproved, NotFound, UsageError, did_you_mean
-from recon.workspace import SignOffPolicy, Workspace
+from recon.workspace import SignOffPolicy, Workspace, same_person
 from recon.workspace import reason as checked_reason
 
 KIND = "standing sign-off"  # so that no plan.json is ever taken for one, nor the other way round
 ACTIONS = ("link", "update", "insert", "set")
+SHIPS = "ships with recon"  # who gives what ships: no person, so that nobody is taken for one who looked
 
 
 @dataclass(frozen=True)
@@ -92,28 +93,15 @@ def give(
         NotApproved: the policy wants a signature, or the key is not listed for this person.
     """
     acting(actor, database)
+    if same_person(actor, SHIPS):
+        raise NotApproved(f"{actor} is no person.", todo="Set RECON_USER to your name.")
     policy = workspace.policy
     _sensible(rows, days, actions, policy.sign_off)
     spec = workspace.spec(name)
     tables.ensure(database)
+    limits = Limits(sorted(set(actions)), rows, days, environment or environment_of(workspace, database))
     with database.session(read_only=True) as session:
-        here = relations.identity(session)
-    given = datetime.now(UTC).replace(microsecond=0)
-    identity = tables.new_id(f"standing_{name}")
-    document: dict[str, Any] = {
-        "kind": KIND,
-        "id": identity,
-        "reconciliation": name,
-        "spec_digest": spec.digest,
-        "actions": sorted(set(actions)),
-        "caps": {"rows": rows, "tolerance_rows": policy.plan.tolerance_rows},
-        "environment": environment or environment_of(workspace, database),
-        "database": here,
-        "given": given.isoformat(),
-        "expires": (given + timedelta(days=days)).isoformat(),
-        "given_by": actor,
-        "policy": policy.sign_off.model_dump(),
-    }
+        document = document_of(session, workspace, name, spec.digest, actor, limits)
     text = bundle.canonical(document)
     signature = fingerprint = None
     if key is not None:
@@ -125,16 +113,62 @@ def give(
             why="recon.toml says recorded_by_name = false.",
             todo=f"Sign it: `recon standing {name} --give … --key FILE`.",
         )
-    row: dict[str, Any] = {
-        "id": identity, "reconciliation": name, "document": text, "digest": bundle.digest(text),
-        "given_by": actor, "method": SIGNED if signature else RECORDED, "signature": signature, "key": fingerprint,
-    }  # fmt: skip
     with database.session() as session:
-        session.connection.execute(tables.standing_sign_offs.insert().values(**row))
-        detail: dict[str, object] = {part: row[part] for part in ("digest", "method", "key")}
-        detail["standing"] = identity
-        audit.append(session, actor, "standing given", reconciliation=name, detail=detail)
-    return _load(database, name, identity)
+        keep(session, document, actor, signature=signature, key=fingerprint)
+    return load(database, name, document["id"])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a standing sign-off covers."""
+
+    actions: list[str]
+    rows: int
+    days: int
+    environment: str
+
+
+def document_of(
+    session: Session, workspace: Workspace, name: str, rules: str, by: str, limits: Limits
+) -> dict[str, Any]:
+    """What is signed."""
+    given = datetime.now(UTC).replace(microsecond=0)
+    return {
+        "kind": KIND,
+        "id": tables.new_id(f"standing_{name}"),
+        "reconciliation": name,
+        "spec_digest": rules,
+        "actions": limits.actions,
+        "caps": {"rows": limits.rows, "tolerance_rows": workspace.policy.plan.tolerance_rows},
+        "environment": limits.environment,
+        "database": relations.identity(session),
+        "given": given.isoformat(),
+        "expires": (given + timedelta(days=limits.days)).isoformat(),
+        "given_by": by,
+        "policy": workspace.policy.sign_off.model_dump(),
+    }
+
+
+def keep(
+    session: Session,
+    document: dict[str, Any],
+    actor: str,
+    *,
+    signature: str | None = None,
+    key: str | None = None,
+    **detail: object,
+) -> None:
+    """Write it down, and in the log that `actor` had it written; `detail` is what else the log says."""
+    text, name = bundle.canonical(document), document["reconciliation"]
+    row: dict[str, Any] = {
+        "id": document["id"], "reconciliation": name, "document": text, "digest": bundle.digest(text),
+        "given_by": document["given_by"], "method": SIGNED if signature else RECORDED, "signature": signature,
+        "key": key,
+    }  # fmt: skip
+    session.connection.execute(tables.standing_sign_offs.insert().values(**row))
+    said: dict[str, object] = {part: row[part] for part in ("digest", "method", "key")}
+    said |= {"standing": document["id"], **detail}
+    audit.append(session, actor, "standing given", reconciliation=name, detail=said)
 
 
 def _sensible(rows: int, days: int, actions: Sequence[str], policy: SignOffPolicy) -> None:
@@ -164,7 +198,7 @@ def withdraw(database: Database, name: str, identity: str, actor: str, reason: s
     """
     reason = checked_reason(reason, "A withdrawal")
     acting(actor, database)
-    found = _load(database, name, identity)
+    found = load(database, name, identity)
     kept = tables.standing_sign_offs
     with database.session() as session:
         changed = session.connection.execute(
@@ -176,7 +210,7 @@ def withdraw(database: Database, name: str, identity: str, actor: str, reason: s
             raise IllegalMove(f"{identity} was withdrawn before.", todo=f"See `recon standing {name}`.")
         detail: dict[str, object] = {"standing": identity, "digest": found.digest, "reason": reason}
         audit.append(session, actor, "standing withdrawn", reconciliation=name, detail=detail)
-    return _load(database, name, identity)
+    return load(database, name, identity)
 
 
 def listed(database: Database, name: str) -> list[Standing]:
@@ -199,7 +233,8 @@ def read(session: Session, name: str) -> list[Standing]:
     ]  # fmt: skip
 
 
-def _load(database: Database, name: str, identity: str) -> Standing:
+def load(database: Database, name: str, identity: str) -> Standing:
+    """One standing sign-off by its id. Raises NotFound."""
     found = {item.id: item for item in listed(database, name)}
     if identity not in found:
         raise NotFound(

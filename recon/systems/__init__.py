@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Protocol, cast
 
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
+from recon.backfill.shipped import Shipped
 from recon.database.connect import Database
 from recon.errors import NotFound
 from recon.matching.run import Run
@@ -110,6 +112,16 @@ def log_of(spec: Reconciliation) -> OpensLog | None:
     for path in _FOLDER.glob("*/log.py"):
         if any((path.parent / f"{name}.yaml").is_file() for name in (spec.name, spec.like)):
             return import_module(f"recon.systems.{path.parent.name}.log").log
+    return None
+
+
+def shipped_standing(name: str) -> Shipped | None:
+    """The standing sign-off that ships with a reconciliation, as the reviewed file says it; None without any."""
+    for path in _FOLDER.glob("*/standing.toml"):
+        if (path.parent / f"{name}.yaml").is_file():
+            found = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
+            if found is not None:
+                return Shipped(name, **{**found, "actions": tuple(found["actions"])})
     return None
 
 

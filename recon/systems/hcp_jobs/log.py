@@ -21,9 +21,9 @@ from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.expressions import Side
 from recon.matching import pairs, pool
+from recon.matching.because import because
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
-from recon.matching.because import because
 from recon.matching.privacy import veiled
 from recon.matching.run import Run
 from recon.names import DIALECT, column, identifier
@@ -122,7 +122,9 @@ def _streamed(session: Session, query: exp.Select, *values: object) -> Iterator[
 def _key(bound: Bound, side: Side) -> exp.Expr:
     """A record's key as people see it."""
     parts = [exp.cast(column("d", name), "text") for name in bound.key_names(side)]
-    return parts[0] if len(parts) == 1 else exp.Anonymous(this="concat_ws", expressions=[exp.Literal.string(","), *parts])
+    return (
+        parts[0] if len(parts) == 1 else exp.Anonymous(this="concat_ws", expressions=[exp.Literal.string(","), *parts])
+    )
 
 
 def _decided(bound: Bound, run: Run) -> exp.Select:
