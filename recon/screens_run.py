@@ -32,7 +32,11 @@ def ran(document: Mapping[str, Any]) -> None:
 def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     match, plan, apply, proof = (document[step] for step in ("match", "plan", "apply", "verify"))
     found = " · ".join(f"{count:,} {outcome}" for outcome, count in match["outcomes"].items())
-    lines = [("Matched", f"{match['population']:,} records: {found or 'none'} (run {match['run']})")]
+    lines: list[tuple[str, str]] = []
+    if loaded := document.get("load"):
+        counts = ", ".join(f"{count:,} {table}" for table, count in loaded.get("records", {}).items())
+        lines.append(("Loaded", f"{counts} from {loaded['from']}" if counts else loaded["said"]))
+    lines.append(("Matched", f"{match['population']:,} records: {found or 'none'} (run {match['run']})"))
     if match["limited"]:
         said = ", ".join(f"{name} {value}" for name, value in match["limited"].items())
         lines.append(("Limited", f"{said}: not every record was looked at"))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -381,6 +381,25 @@ def begin(
     return Way(workflow.open_database(home, demo=demo), home, spec, wish, identity)
 
 
+def load_first(database: Database, workspace: Workspace, spec: Reconciliation, wish: Wish) -> dict[str, Any] | None:
+    """Bring in the jobs, deals or the like of these days before they are matched (HCP-04).
+
+    Returns:
+        The records by table; or, where the outside system's token is not set, a sentence about what is matched; None
+        where the source is no outside system.
+
+    Raises: as `workflow.load_records`; nothing of it is kept then, and nothing is matched.
+    """
+    system = spec.source.api
+    if system is None:
+        return None
+    setting = f"RECON_{system.upper()}_TOKEN"
+    if setting not in workspace.variables:
+        return {"said": f"{setting} is not set: what {spec.source.relation} holds is matched, as it was loaded last"}
+    days = [date.fromisoformat(day) if day else None for day in (wish.from_day, wish.to_day)]
+    return {"records": workflow.load_records(database, workspace, spec.name, *days), "from": system}
+
+
 def run(
     database: Database,
     workspace: Workspace,
@@ -410,6 +429,7 @@ def run(
         "plan": wish.plan,
     }
     try:
+        loaded = None if wish.plan else load_first(database, workspace, spec, wish)
         made = perform(
             database, workspace, NOTEBOOK, name, values,
             title=f"{spec.title or name}: run", label=LABEL, progress=progress, tell=tell,
@@ -422,6 +442,7 @@ def run(
     return {
         **dict.fromkeys(("match", "plan", "sign_off", "apply", "verify", "remains", "awaits")),
         **told,
+        "load": loaded,
         "notebook_run": made.identity,
         "notebook": str(made.notebook),
         "report": str(made.page),

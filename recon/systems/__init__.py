@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -104,7 +103,6 @@ class RunLog(Protocol):
 
 
 OpensLog = Callable[[Database, Workspace, Reconciliation], RunLog]
-StandIn = Callable[[Database], AbstractContextManager[Mapping[str, str]]]  # gives the variables that lead to it
 
 
 def log_of(spec: Reconciliation) -> OpensLog | None:
@@ -122,12 +120,4 @@ def shipped_standing(name: str) -> Shipped | None:
             found = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
             if found is not None:
                 return Shipped(name, **{**found, "actions": tuple(found["actions"])})
-    return None
-
-
-def stand_in_of(name: str) -> StandIn | None:
-    """The outside systems of a shipped reconciliation, stood in for on this machine, for its demo; None without any."""
-    for path in _FOLDER.glob("*/stand_in.py"):
-        if (path.parent / f"{name}.yaml").is_file():
-            return import_module(f"recon.systems.{path.parent.name}.stand_in").stand_in
     return None
