@@ -195,7 +195,7 @@ class Way:
         if self.wish.mode == "execute" and plan.state not in (*sign_off.UNDOABLE, "approved"):
             with self.database.session() as session:
                 sign_off.not_expired(session, plan, self.actor)
-            refused = self._sign_standing(plan.plan)
+            self.made, refused = approve_unattended(self.database, self.workspace, plan, self.actor)
         with self.database.session(read_only=True) as session:
             tally, _ = sign_off.voices(session, self.database, self.workspace, self.made, None)
         policy = stricter(self.workspace.policy.sign_off, self.made.document["policy"])
@@ -223,23 +223,6 @@ class Way:
             }
         )
         return self.signing
-
-    def _sign_standing(self, plan: str) -> tuple[str, ...]:
-        """Approve by the standing sign-offs there are, else by the one that ships with recon; gives why not."""
-        try:
-            self.made = sign_off.approve_by_standing(self.database, self.workspace, plan, self.actor)
-            return ()
-        except NotApproved as error:
-            refused = (error.why,) if error.why else ()
-        found = shipped_standing(self.name)
-        given = shipped.give(self.database, self.workspace, found, self.actor) if found else ""
-        if isinstance(given, str):
-            return (*refused, f"The standing sign-off that ships with recon: {given}.") if given else refused
-        try:
-            self.made = sign_off.approve_by_standing(self.database, self.workspace, plan, self.actor)
-        except NotApproved as error:
-            return (*refused, error.why) if error.why else refused
-        return ()
 
     def apply(self) -> Applied | str:
         """Change the records, or show what would change; a sentence says why nothing is done."""
@@ -352,6 +335,32 @@ class Way:
 def _matched(run: Run) -> dict[str, Any]:
     told = ("run", "population", "outcomes", "other_side", "reasons", "coverage", "limited", "seconds")
     return {name: value for name, value in run.as_dict().items() if name in told}
+
+
+def approve_unattended(
+    database: Database, workspace: Workspace, plan: Plan, actor: str
+) -> tuple[Plan, tuple[str, ...]]:
+    """Approve a planned plan by the standing sign-offs there are, else by the one that ships with recon.
+
+    Returns:
+        The plan as it is then, and why nothing covers it where it still waits.
+    """
+    refused: list[str] = []
+    try:
+        return sign_off.approve_by_standing(database, workspace, plan.plan, actor), ()
+    except NotApproved as error:
+        refused.append(error.why)
+    item = shipped_standing(plan.reconciliation)
+    if item is not None:
+        given = shipped.give(database, workspace, item, actor)
+        if isinstance(given, str):
+            refused.append(f"The standing sign-off that ships with recon: {given}.")
+        else:
+            try:
+                return sign_off.approve_by_standing(database, workspace, plan.plan, actor), ()
+            except NotApproved as error:
+                refused.append(error.why)
+    return plan, tuple(filter(None, refused))
 
 
 def begin(

@@ -116,16 +116,19 @@ _TIME = """
 
 def _by(window: BoundWindow) -> exp.Expr:
     """How far outside of one window, in words; NULL where it was kept."""
-    text = sqlglot.parse_one(
-        """"d"."evidence" -> 'details' -> "d"."pass" -> 'missed_by' ->> missed""", dialect=DIALECT
-    ).transform(lambda node: exp.Literal.string(window.text) if _stands(node) else node)
+    text = _filled(
+        """"d"."evidence" -> 'details' -> "d"."pass" -> 'missed_by' ->> missed""", exp.Literal.string(window.text)
+    )
     if window.family != "time":
         nothing = exp.Literal.string("0 days" if window.family == "date" else "0")
         return exp.Anonymous(this="nullif", expressions=[text, nothing])
-    interval = exp.cast(exp.paren(text), "interval")
-    return sqlglot.parse_one(_TIME, dialect=DIALECT).transform(lambda node: interval if _stands(node) else node)
+    return _filled(_TIME, exp.cast(exp.paren(text), "interval"))
 
 
-def _stands(node: exp.Expr) -> bool:
-    """Whether the name stands for what is put in its place."""
-    return isinstance(node, exp.Column) and node.name == "missed" and not node.table
+def _filled(template: str, value: exp.Expr) -> exp.Expr:
+    """SQL of our own in which the name `missed` stands for this value."""
+
+    def filled(node: exp.Expr) -> exp.Expr:
+        return value.copy() if isinstance(node, exp.Column) and node.name == "missed" and not node.table else node
+
+    return sqlglot.parse_one(template, dialect=DIALECT).transform(filled)

@@ -30,6 +30,7 @@ from recon.service.jobs import said
 from recon.service.reconcile import explained, reconcile
 from recon.sources import hooks
 from recon.sources.hooks import Arrival, Hook
+from recon.systems import logged
 from recon.workspace import Workspace
 
 ENABLED = "RECON_WEBHOOKS"  # the environments in which events are worked off, divided by commas
@@ -158,10 +159,12 @@ def work_off(database: Database, workspace: Workspace, known: Mapping[str, Hook]
                 )
             ]  # fmt: skip
         for event in waiting:
-            _tried(database, event)
-            came = _worked_off(database, workspace, known[event.origin], event)
-            _ended(database, event, came)
-            _log(known[event.origin], came.line, came.about, came.level)
+            hook = known[event.origin]
+            with logged(database, workspace, hook.reconciliation):
+                _tried(database, event)
+                came = _worked_off(database, workspace, hook, event)
+                _ended(database, event, came)
+                _log(hook, came.line, came.about, came.level)
     return len(waiting)
 
 

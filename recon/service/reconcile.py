@@ -21,7 +21,7 @@ from recon.backfill import sign_off, standing
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import CheckErrored, NotApproved, ReconError, SpecError, VerifyFailed
+from recon.errors import CheckErrored, ReconError, SpecError, VerifyFailed
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import key_names
@@ -31,6 +31,7 @@ from recon.matching.pool import Filter
 from recon.matching.run import Run
 from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation
+from recon.whole_way import approve_unattended
 from recon.workspace import Workspace
 
 # What a pass says of a record that no run could take by it, the nearest miss first; `taken` may be free by now.
@@ -101,10 +102,9 @@ def reconcile(
 
 def _carried_out(database: Database, workspace: Workspace, plan: Plan, holder: str) -> Reconciled:
     if plan.state == "planned":
-        try:
-            plan = sign_off.approve_by_standing(database, workspace, plan.plan, workspace.actor)
-        except NotApproved as error:
-            return Reconciled(None, _awaited(plan, error.why), plan.plan)
+        plan, refused = approve_unattended(database, workspace, plan, workspace.actor)
+        if plan.state == "planned":
+            return Reconciled(None, _awaited(plan, " ".join(refused)), plan.plan)
     applied = applying.apply(database, workspace, plan.plan, workspace.actor, execute=True)
     proven = ""
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -11,6 +13,7 @@ from typing import Protocol, cast
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.shipped import Shipped
+from recon.backfill.standing import environment_of
 from recon.database.connect import Database
 from recon.errors import NotFound
 from recon.matching.run import Run
@@ -113,11 +116,32 @@ def log_of(spec: Reconciliation) -> OpensLog | None:
     return None
 
 
+@contextmanager
+def logged(database: Database, workspace: Workspace, name: str) -> Generator[None]:
+    """What `recon.<name>` logs meanwhile goes into the log of that reconciliation too, where its system has one."""
+    module = next(
+        (path.parent.name for path in _FOLDER.glob("*/log.py") if (path.parent / f"{name}.yaml").is_file()), ""
+    )
+    if not module:
+        yield
+        return
+    opened = import_module(f"recon.systems.{module}.log").logbook(workspace, environment_of(workspace, database), name)
+    logger, handler = logging.getLogger(f"recon.{name}"), opened.handler
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
 def shipped_standing(name: str) -> Shipped | None:
     """The standing sign-off that ships with a reconciliation, as the reviewed file says it; None without any."""
     for path in _FOLDER.glob("*/standing.toml"):
         if (path.parent / f"{name}.yaml").is_file():
             found = tomllib.loads(path.read_text(encoding="utf-8")).get(name)
             if found is not None:
-                return Shipped(name, **{**found, "actions": tuple(found["actions"])})
+                actions = tuple(found["actions"])
+                return Shipped(name, found["environment"], actions, found["rows"], found["days"], found["rules"])
     return None

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,9 +43,14 @@ class Logbook:
         self._logger = logging.Logger(path.stem, logging.INFO)  # not in the tree of loggers: nobody else writes here
         self._logger.addHandler(self._handler)
 
-    def say(self, message: str, *, level: int = logging.INFO, **about: object) -> None:
+    def say(self, message: str, about: Mapping[str, object], level: int = logging.INFO) -> None:
         """Append a line. What is None is left out. Raises OSError where the file cannot be written."""
         self._logger.log(level, message, extra={"about": about})
+
+    @property
+    def handler(self) -> logging.Handler:
+        """For loggers of others: a record's `line` is the message, its `about` what it is about."""
+        return self._handler
 
     def close(self) -> None:
         self._handler.close()
@@ -64,9 +70,10 @@ def value(given: object) -> str:
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
-        about = record.__dict__["about"]
+        about = record.__dict__.get("about") or {}
+        message = record.__dict__.get("line") or record.getMessage()
         said = "".join(f" {name}={value(given)}" for name, given in about.items() if given is not None)
-        return f"{at}Z {record.levelname} {record.getMessage()}{said}"
+        return f"{at}Z {record.levelname} {message}{said}"
 
 
 class _Bounded(logging.Handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from recon.backfill import sign_off
 from recon.database.connect import Database
 from recon.spec import Reconciliation
-from recon.systems import log_of
+from recon.systems import log_of, logged
 from recon.systems.logbook import Logbook, path_of
 from recon.whole_way import Way, Wish
 from recon.workspace import Workspace
@@ -85,7 +86,7 @@ def test_a_dry_run_says_what_it_found_and_why_not(told: dict[str, list[str]]) ->
     assert len(_said(lines, "found match")) == 11
     assert "reservation=2015 job=job_2015 pass=property_and_time minutes=60" in _said(lines, "found match")
     unmatched = _said(lines, "no matching job found")
-    assert len(unmatched) == 12
+    assert len(unmatched) == 13
     assert 'reservation=2013 outcome=unmatched reason="nearest job is 1 minute outside the window"' in unmatched
     assert 'reservation=2022 outcome=unmatched reason="job already taken by reservation 2021"' in unmatched
     assert "job=job_2021" in _said(lines, "no reservation linked to job")
@@ -93,7 +94,7 @@ def test_a_dry_run_says_what_it_found_and_why_not(told: dict[str, list[str]]) ->
     assert not _said(lines, "attempting to reconcile job")
     summary = _said(lines, "summary")
     assert len(summary) == 1
-    assert "reservations=98 matched=11 unmatched=7 linked_before=75 proposed=4 ambiguous=1" in summary[0]
+    assert "reservations=99 matched=11 unmatched=8 linked_before=75 proposed=4 ambiguous=1" in summary[0]
 
 
 def test_an_execution_says_what_it_tries_and_what_it_did(told: dict[str, list[str]]) -> None:
@@ -126,6 +127,16 @@ def test_each_environment_has_its_own(tmp_path: Path) -> None:
     assert all(path.parent.parent == folder and path.parent.name not in ("", ".", "..") for path in paths)
 
 
+def test_what_the_webhook_says_is_in_it_too(embedded_url: str, tmp_path: Path) -> None:
+    """HCP-11, HCP-13: a line that is logged for the reconciliation meanwhile, with what it is about; none afterwards."""
+    logger, about = logging.getLogger("recon.hcp_jobs"), {"job": "job_7", "reason": "a b"}
+    with logged(Database(embedded_url), Workspace(tmp_path), HCP):
+        logger.info("not this", extra={"line": "no reservation linked to job", "about": about})
+    logger.info("nor this", extra={"line": "found match", "about": {}})
+    (line,) = path_of(Workspace(tmp_path), "production", HCP).read_text(encoding="utf-8").splitlines()
+    assert line.endswith('Z INFO no reservation linked to job job=job_7 reason="a b"')
+
+
 def test_a_spec_that_is_like_it_has_a_log_too_and_others_have_none(tmp_path: Path) -> None:
     like = Reconciliation.model_validate({
         "name": "mine", "like": HCP, "target": {"table": "a", "key": "id"}, "source": {"table": "b", "key": "id"},
@@ -142,7 +153,7 @@ def test_a_file_that_grows_too_long_becomes_another_and_no_line_is_lost(tmp_path
     def write(writer: int) -> None:
         book = Logbook(path, most_bytes=4_000, kept=60)
         for number in range(400):
-            book.say("found match", reservation=f"{writer}-{number}")
+            book.say("found match", {"reservation": f"{writer}-{number}"})
         book.close()
 
     with ThreadPoolExecutor(4) as pool:
@@ -156,7 +167,7 @@ def test_a_file_that_grows_too_long_becomes_another_and_no_line_is_lost(tmp_path
     )
     book = Logbook(path, most_bytes=200, kept=2)
     for number in range(50):
-        book.say("found match", reservation=number)
+        book.say("found match", {"reservation": number})
     kept = [path.parent / f"hcp_jobs.log{end}" for end in ("", ".1", ".2")]
     assert kept[0].read_text(encoding="utf-8").splitlines()[-1].endswith("reservation=49")
     assert all(each.stat().st_size <= 200 for each in kept)

@@ -1,6 +1,6 @@
 """What operations people read in the log of the HousecallPro jobs, in the words they know (HCP-11), by environment.
 
-`recon run hcp_jobs` writes it by a `RunLog`; the webhook says the same lines through `Logbook.say`.
+`recon run hcp_jobs` writes it by a `RunLog`; what the webhook says goes into the same file by its handler.
 """
 
 from __future__ import annotations
@@ -53,51 +53,53 @@ class RunLog:
         self._book = logbook(workspace, self.environment, spec.name)
 
     def started(self, mode: str, actor: str, **limits: object) -> None:
-        self._book.say(STARTED, reconciliation=self._spec.name, environment=self.environment, mode=mode, actor=actor, **limits)  # fmt: skip
+        about = {"reconciliation": self._spec.name, "environment": self.environment, "mode": mode, "actor": actor}
+        self._book.say(STARTED, {**about, **limits})
 
     def matched(self, run: Run) -> None:
         """A line for each reservation that was not linked before, then for each job that no reservation has."""
         with self._database.session(read_only=True) as session:
             bound = bind(session, self._spec)
-            for reservation, job, outcome, rule, reason, minutes in _streamed(session, _decided(bound, run)):
+            for reservation, job, outcome, rule, reason, apart in _streamed(session, _decided(bound, run)):
+                about = {"reservation": reservation}
                 if outcome == "matched":
-                    self._book.say(FOUND, reservation=reservation, job=job, **{"pass": rule}, minutes=_minutes(minutes))
+                    self._book.say(FOUND, {**about, "job": job, "pass": rule, "minutes": _minutes(apart)})
                 else:
-                    self._book.say(NOT_FOUND, reservation=reservation, outcome=outcome, job=job, reason=reason)
+                    self._book.say(NOT_FOUND, {**about, "outcome": outcome, "job": job, "reason": reason})
             days = _days(run) if self._spec.source.date else {}
             for (job,) in _streamed(session, _alone(bound, run, list(days)), *days.values()):
-                self._book.say(UNLINKED, job=job)
+                self._book.say(UNLINKED, {"job": job})
 
     def applying(self, plan: Plan) -> None:
-        """A line for each job that is about to be linked."""
-        self._planned(plan, ATTEMPT, None)
+        """A line for each job that is about to be linked; of a resumed plan, for those that are left."""
+        for job, reservation, written in self._planned(plan):
+            if not written:
+                self._book.say(ATTEMPT, {"job": job, "reservation": reservation, "plan": plan.plan})
 
     def applied(self, plan: Plan, applied: Applied) -> None:
         """A line for each job that is linked now, and for each that was left alone."""
-        if applied.executed:
-            self._planned(plan, SUCCESS, LEFT)
+        for job, reservation, written in self._planned(plan) if applied.executed else ():
+            level = logging.INFO if written else logging.WARNING
+            about = {"job": job, "reservation": reservation, "plan": plan.plan}
+            self._book.say(SUCCESS if written else LEFT, about, level)
 
-    def _planned(self, plan: Plan, said: str, otherwise: str | None) -> None:
+    def _planned(self, plan: Plan) -> Iterator[tuple[Any, ...]]:
         with self._database.session(read_only=True) as session:
-            for reservation, job, written in _streamed(session, _staged(plan)):
-                if otherwise is None and written:
-                    continue  # a resumed plan: this one was written before
-                level = logging.INFO if written or otherwise is None else logging.WARNING
-                message = said if written or otherwise is None else otherwise
-                self._book.say(message, level=level, job=job, reservation=reservation, plan=plan.plan)
+            yield from _streamed(session, _staged(plan))
 
     def ended(self, run: Run, written: int | None, code: int, short: tuple[str, ...]) -> None:
         """The closing summary; `written`: rows that were written, None where none were to be."""
         counts = {name: run.outcomes.get(name, 0) for name in ("linked", "matched", *_UNPAIRED)}
-        self._book.say(
-            ENDED, run=run.run, reservations=run.population, matched=counts["matched"], unmatched=counts["unmatched"],
-            linked_before=counts["linked"], proposed=counts["proposed"], ambiguous=counts["ambiguous"],
-            excluded=counts["excluded"] or None, written=written, exit_code=code, falls_short=" ".join(short) or None,
-        )  # fmt: skip
+        self._book.say(ENDED, {
+            "run": run.run, "reservations": run.population, "matched": counts["matched"],
+            "unmatched": counts["unmatched"], "linked_before": counts["linked"], "proposed": counts["proposed"],
+            "ambiguous": counts["ambiguous"], "excluded": counts["excluded"] or None, "written": written,
+            "exit_code": code, "falls_short": " ".join(short) or None,
+        })  # fmt: skip
         self._book.close()
 
     def failed(self, said: str) -> None:
-        self._book.say(FAILED, level=logging.ERROR, reason=said)
+        self._book.say(FAILED, {"reason": said}, logging.ERROR)
         self._book.close()
 
 
@@ -169,12 +171,12 @@ def _days(run: Run) -> dict[str, str]:
 
 
 def _staged(plan: Plan) -> exp.Select:
-    """The planned links: both keys, and whether the ledger says that the row was written."""
+    """The planned links: job, reservation, and whether the ledger says that the row was written."""
     staged, ledger = tables.own("staged", plan.plan), tables.own("ledger", plan.plan)
     staged.set("alias", exp.TableAlias(this=identifier("p")))
     ledger.set("alias", exp.TableAlias(this=identifier("l")))
     written = exp.Not(this=exp.Is(this=column("l", "place"), expression=exp.Null()))
-    keys = [exp.cast(column("p", name), "text") for name in ("target_key", "source_key")]
+    keys = [exp.cast(column("p", name), "text") for name in ("source_key", "target_key")]
     same = exp.EQ(this=column("l", "place"), expression=column("p", "place"))
     query = exp.Select(expressions=[*keys, written]).from_(staged).join(ledger, on=same, join_type="left")
     return query.order_by(column("p", "place"))

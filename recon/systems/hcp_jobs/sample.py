@@ -76,6 +76,7 @@ class Job:
     customer: str | None = None  # None: the house's own
     address: str | None = None
     description: str = "Turnover cleaning"
+    status: str = ""  # none: as the time tells
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,10 @@ CASES = [
         "address only", 2025, 9, _at("2026-04-14"), (Job("job_2026", -20, customer="cus_former"),),
         outcome="proposed", job="job_2026", rule="address_and_time", reason="review",
     ),
+    Case(
+        "its job was cancelled", 2027, 17, _at("2026-04-16"), (Job("job_2027", 5, status="pro canceled"),),
+        outcome="unmatched", reason="no_candidate",
+    ),
     Case("no job at all", 2026, 17, _at("2026-04-15"), outcome="unmatched", reason="no_candidate"),
 ]  # fmt: skip
 
@@ -227,5 +232,5 @@ def _job(house: House, service: datetime, job: Job) -> Row:
     start = service.astimezone(UTC) + timedelta(minutes=job.minutes)  # across a change of clocks, minutes are minutes
     return (
         job.id, job.customer or house.customer, job.address or house.address, start, start + timedelta(hours=2),
-        "complete unrated" if start < TODAY else "scheduled", job.description, start - timedelta(days=3),
+        job.status or ("complete unrated" if start < TODAY else "scheduled"), job.description, start - timedelta(days=3),
     )  # fmt: skip
