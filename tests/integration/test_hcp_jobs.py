@@ -23,9 +23,11 @@ from recon.matching.pool import Filter
 from recon.matching.run import Run
 from recon.matching.what_if import what_if
 from recon.systems.hcp_jobs.sample import CASES, Case
+from recon.systems.hcp_jobs.stand_in import stand_in
+from recon.whole_way import Wish, load_first
 from recon.workspace import Workspace
 from tests.hcp import HCP, own_spec, sampled
-from tests.support import ROOT, execute, rows
+from tests.support import ROOT, execute, rent_spec, rows
 
 pytestmark = pytest.mark.one_engine  # the statements are those of every spec; the sample is what is looked at
 
@@ -207,3 +209,39 @@ def test_the_suite_asks_for_right_links_once_each(embedded_url: str) -> None:
             found = session.records(checked(bind(session, spec)).sql(DIALECT))
         assert {row["target_key"] for row in found if row[LINKED_ONCE] is False} == {2001, 2020}
         assert next(row for row in found if row["target_key"] == 2008)[LINKED_ONCE] is None
+
+
+# -- the jobs of these days ------------------------------------------------------------------------------
+
+
+def test_a_run_fetches_the_jobs_of_its_days_first(embedded_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HCP-04: with HousecallPro's token set, the jobs of `--from` to `--to` come from its API; others stay as they are."""
+    starts = "SELECT id, scheduled_start FROM hcp_jobs WHERE id IN ('job_2001', 'job_2002', 'job_2004') ORDER BY id"
+    with sampled(embedded_url) as database:
+        before = rows(database, starts)
+        with stand_in(database) as variables:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
+            execute(
+                database,
+                "DELETE FROM hcp_jobs WHERE id = 'job_2001'",
+                "UPDATE hcp_jobs SET scheduled_start = NULL WHERE id IN ('job_2002', 'job_2004')",
+            )
+            wish = Wish(from_day="2026-01-12", to_day="2026-01-19")
+            loaded = load_first(database, Workspace(ROOT), Workspace(ROOT).spec(HCP), wish)
+        assert loaded is not None
+        assert loaded["from"] == "housecallpro"
+        days = "SELECT count(*) FROM hcp_jobs WHERE scheduled_start BETWEEN '2026-01-12Z' AND '2026-01-20Z'"
+        assert [(number,) for number in loaded["records"].values()] == rows(database, days) == [(5,)]
+        assert rows(database, starts) == [*before[:2], ("job_2004", None)]
+
+
+def test_a_run_without_the_token_says_that_it_matches_what_is_there(
+    hcp: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HCP-04: nothing is fetched, and nobody takes the table for what HousecallPro holds now."""
+    monkeypatch.delenv("RECON_HOUSECALLPRO_TOKEN", raising=False)
+    said = load_first(hcp, Workspace(ROOT), Workspace(ROOT).spec(HCP), Wish())
+    assert said is not None
+    assert said["said"].startswith("RECON_HOUSECALLPRO_TOKEN is not set: what hcp_jobs holds is matched")
+    assert load_first(hcp, Workspace(ROOT), rent_spec(), Wish()) is None
