@@ -128,6 +128,13 @@ def lacking(suite: Suite, spec: Reconciliation) -> list[str]:
     return [item["meta"]["name"] for item in derive(spec)["expectations"] if (item["type"], item["kwargs"]) not in held]
 
 
+def _foreign(suite: Suite, spec: Reconciliation) -> bool:
+    """Whether the suite asks for rules of `expect.right` that the spec does not have."""
+    names = {relation.right_column(name) for name in spec.expect.right}
+    columns = {str(item["kwargs"].get("column")) for item in suite["expectations"]}
+    return bool({column for column in columns if column.startswith(relation.right_column(""))} - names)
+
+
 def load(workspace: Workspace, spec: Reconciliation) -> Suite:
     """The suite of a reconciliation: the workspace's file, else the shipped one, else what the spec asks for.
 
@@ -139,7 +146,7 @@ def load(workspace: Workspace, spec: Reconciliation) -> Suite:
         return derive(spec)
     suite = _read(path)
     # A workspace may have a spec of its own under a shipped name; the shipped suite then speaks of another one.
-    if path != own_path(workspace, spec) and lacking(suite, spec):
+    if path != own_path(workspace, spec) and (lacking(suite, spec) or _foreign(suite, spec)):
         return derive(spec)
     return suite
 

@@ -245,3 +245,12 @@ def test_a_run_without_the_token_says_that_it_matches_what_is_there(
     assert said is not None
     assert said["said"].startswith("RECON_HOUSECALLPRO_TOKEN is not set: what hcp_jobs holds is matched")
     assert load_first(hcp, Workspace(ROOT), rent_spec(), Wish()) is None
+
+
+def test_a_spec_of_ones_own_is_not_checked_by_the_rules_of_the_shipped_one(tmp_path: Path) -> None:
+    """A workspace's spec of this name that expects less is asked for no more than it says."""
+    place = own_spec(tmp_path)
+    spec = place.spec(HCP)
+    bare = spec.model_copy(update={"expect": spec.expect.model_copy(update={"right": {}, "coverage": None})})
+    assert [item["meta"]["name"] for item in suites.load(place, bare)["expectations"]] == ["link_exists", "linked_once"]
+    assert "customer_agrees" in [item["meta"]["name"] for item in suites.load(place, spec)["expectations"]]
