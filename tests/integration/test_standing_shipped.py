@@ -192,10 +192,11 @@ def test_an_expired_one_is_given_anew_and_a_withdrawn_one_never(hcp: Database, w
     assert way.made is not None
     assert way.made.state == "approved"
     (_, (second, *_)) = rows(hcp, GIVEN)
-    standing.withdraw(hcp, HCP, second, "cleo", "we look at each plan")
+    ended = standing.withdraw(hcp, HCP, second, "cleo", "we look at each plan")
+    rewrite(hcp, ended, given=past.isoformat(), expires=(past + timedelta(days=30)).isoformat())
     with hcp.session() as session:
         session.execute("UPDATE recon.plans SET state = 'planned' WHERE state = 'approved'")
-    refused(hcp, workspace, "cleo withdrew")
+    refused(hcp, workspace, "The standing sign-off that ships with recon: cleo withdrew")
     assert len(rows(hcp, GIVEN)) == 2
 
 
