@@ -160,6 +160,7 @@ def test_people_and_rules_of_validity_are_seen(crm: Database, workspace: Workspa
 
 
 def test_fields_are_called_as_hubspot_calls_them(crm: Database, workspace: Workspace) -> None:
+    """CRM-12: a spec chooses the properties that are brought over."""
     target = {
         **crm_spec().target.model_dump(exclude_none=True),
         "outside": {**OUTSIDE, "fields": {"name": "company_name"}},
@@ -171,7 +172,7 @@ def test_fields_are_called_as_hubspot_calls_them(crm: Database, workspace: Works
 
 
 def test_without_the_legacy_file_hubspots_own_ids_are_listed(crm: Database, workspace: Workspace) -> None:
-    """CRM-07: the bronze side is optional: HubSpot's own records that carry an icalps id are listed with it."""
+    """CRM-07, CRM-12: the bronze side is optional: HubSpot's own records that carry an icalps id are listed with it."""
     execute(crm, "DROP TABLE bronze.company")
     (workspace.root / "bronze" / "Bronze_Company.csv").unlink()
     for _ in range(2):
