@@ -135,6 +135,11 @@ class ReportData:
     private: str | None = None  # what must be said of private columns, at the top; None: there are none
 
     @property
+    def compares(self) -> bool:
+        """Whether the spec compares matched records."""
+        return "same" in self.run.outcomes or "changed" in self.run.outcomes
+
+    @property
     def rules_changed(self) -> bool:
         """Whether the spec is no longer the one that the run decided by."""
         return self.run.spec_digest != self.spec_digest

@@ -24,6 +24,7 @@ INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 CURVE_PIXELS = 360
+FEW = 8  # records up to which an axis has a tick for each
 LETTER_PIXELS = 8  # the widest that a digit or letter of a bar's text is, on average
 LABEL_LETTERS = 26  # of one line of a bar's name
 TEXT_EDGE_PIXELS = 10  # between a bar and its text, and between the text and the edge
@@ -355,7 +356,7 @@ def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float, 
         bargap=0,
         hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
         xaxis={
-            **axis, "range": [0, max(longest, 1)], "gridcolor": GRID, "tickformat": ",d",
+            **axis, "range": [0, max(longest, 1)], "gridcolor": GRID, "tickformat": ",d", "dtick": _whole(longest),
             "tickfont": {"size": 12, "color": MUTED}, "ticks": "",
         },
         yaxis={
@@ -363,3 +364,8 @@ def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float, 
             "ticklabelstandoff": 10, "showgrid": False,
         },
     )  # fmt: skip
+
+
+def _whole(longest: float) -> int | None:
+    """Steps of an axis of counts: ones where it is short, for half a record rounds to a number that stands there twice."""
+    return 1 if longest <= FEW else None

@@ -52,11 +52,11 @@ def headline(data: ReportData) -> Html:
         _tile(percent(now.share), "coverage now", f"{percent(before.share)} before" if before else ""),
         _precision(data),
         _tile(
-            count(now.linked), f"linked of {count(now.population)}",
+            count(now.linked), f"{'linked' if data.link else 'with a partner'} of {count(now.population)}",
             f"{count(before.linked)} before" if before else "",
         ),
         _tile(
-            count(now.missing), "not linked",
+            count(now.missing), "not linked" if data.link else "without a partner",
             f"{percent(now.missing / now.population)} of {escape(words(data.counted))}" if now.population else "",
         ),
         _tile(count(data.ageing.breaks), "open breaks", _breaks(data)),
@@ -107,9 +107,14 @@ def summary(data: ReportData) -> list[str]:
     if not now.population:
         said.append("There is no record to reconcile.")
     elif now.missing:
-        said.append(f"{count(now.linked)} of {records(now.population)} are linked, {count(now.missing)} are not.")
+        are = "are linked" if data.link else "have their partner"
+        not_ = "are not" if data.link else "do not"
+        said.append(f"{count(now.linked)} of {records(now.population)} {are}, {count(now.missing)} {not_}.")
     else:
-        said.append(f"Every one of {records(now.population)} is linked.")
+        said.append(f"Every one of {records(now.population)} {'is linked' if data.link else 'has its partner'}.")
+    if data.compares:
+        agree, differ = data.run.outcomes.get("same", 0), data.run.outcomes.get("changed", 0)
+        said.append(f"Of what has a partner {count(agree)} agree in what is compared, {count(differ)} differ.")
     if before and now.linked != before.linked:
         verb = "rose" if now.linked > before.linked else "fell"
         said.append(
@@ -203,7 +208,7 @@ def passes(data: ReportData) -> Html:
     return Html(table(headings, found, empty="") + note)
 
 
-_ACCEPT = {"auto": "links", "review": "proposes, a person confirms"}
+_ACCEPT = {"auto": "matches", "review": "proposes, a person confirms"}
 _PASS_HEADINGS = {
     "place": "no.", "pass": "pass", "matched": "matched", "proposed": "proposed", "ambiguous": "ambiguous",
     "confidence": "confidence", "accept": "what it does",
@@ -213,7 +218,7 @@ _PASS_HEADINGS = {
 def matched(data: ReportData) -> Html:
     """The matched rows, of the plan where there is one (INV-09)."""
     counts = data.run.outcomes
-    if "same" in counts or "changed" in counts:
+    if data.compares:
         agree, differ = records(counts.get("same", 0)), records(counts.get("changed", 0))
         said = f"{agree} agree with their partner in what is compared, {differ} differ."
         listed = _listed(data, data.rows, "Nothing differs.")
