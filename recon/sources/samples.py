@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from psycopg import sql
 
@@ -14,27 +13,24 @@ from recon.errors import AlreadyExists
 from recon.names import quote, split_relation
 
 
-class SampleTable(Protocol):
-    """One table of a sample: what a generator gives."""
+@dataclass(frozen=True)
+class Table:
+    """One table of a sample: its rows hold their values in the order of `columns`."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-    @property
-    def rows(self) -> list[tuple[object, ...]]: ...
+    name: str  # with its schema where that is not the default
+    columns: tuple[str, ...]
+    rows: list[tuple[object, ...]]
 
 
-class SampleFile(Protocol):
+@dataclass(frozen=True)
+class File:
     """One file of a sample, which people would have exported from the system that it stands for."""
 
-    @property
-    def path(self) -> str: ...
-    @property
-    def content(self) -> bytes: ...
+    path: str  # in a workspace
+    content: bytes
 
 
-def no_files() -> list[Any]:
+def no_files() -> list[File]:
     """The files of a sample that has tables only."""
     return []
 
@@ -44,12 +40,12 @@ class Sample:
     """The sample of a system: a script under sql/schema, and generators of its rows and of its files."""
 
     schema: str
-    tables: Callable[[], list[Any]]
-    files: Callable[[], list[Any]] = no_files
+    tables: Callable[[], list[Table]]
+    files: Callable[[], list[File]] = no_files
     members: tuple[str, ...] = ()  # the reconciliations that it is for
 
 
-def load(database: Database, script: str, tables: Sequence[SampleTable], loaded: Sequence[str] = ()) -> dict[str, int]:
+def load(database: Database, script: str, tables: Sequence[Table], loaded: Sequence[str] = ()) -> dict[str, int]:
     """Create and fill the sample tables in one transaction; returns rows by table.
 
     Args:
@@ -84,7 +80,7 @@ def load(database: Database, script: str, tables: Sequence[SampleTable], loaded:
     return {table.name: len(table.rows) for table in tables}
 
 
-def write(folder: Path, files: Sequence[SampleFile]) -> list[Path]:
+def write(folder: Path, files: Sequence[File]) -> list[Path]:
     """Write the files of a sample into a workspace; those that are there with the same content stay.
 
     Raises:

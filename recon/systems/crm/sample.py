@@ -15,6 +15,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
 
+from recon.sources.samples import File, Table
+
 SEED = 20240311  # any number would do
 SYNCED = datetime(2025, 11, 28, 6, 30, tzinfo=UTC)  # when the mirror was last written; no record is younger
 FIRST_HUBSPOT_ID = 17_200_000_001
@@ -55,23 +57,6 @@ SUBJECTS = (
     "Rückruf wegen Angebot", "Termin vor Ort", "Rechnung, dritte Mahnung", "Frage zu „Premium“", "Besprechung\nmit Protokoll",
 )  # fmt: skip
 MEANS = ("Call", "Email", "Meeting", "Note", "Task")
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the mirror: its rows hold their values in the order of `columns`."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of the legacy CRM: where it goes in a workspace, and what it holds."""
-
-    path: str
-    content: bytes
 
 
 @dataclass(frozen=True)

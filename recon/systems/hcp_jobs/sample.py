@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from random import Random
 
+from recon.sources.samples import Table
+
 SEED = 20251026  # any number would do; this one is the night in which clocks went back
 CET, CEST = timezone(timedelta(hours=1), "CET"), timezone(timedelta(hours=2), "CEST")
 CLOCKS_BACK = datetime(2025, 10, 26, 1, tzinfo=UTC)  # 03:00 CEST became 02:00 CET
@@ -28,15 +30,6 @@ RESERVATION_COLUMNS = (
 JOB_COLUMNS = (
     "id", "customer_id", "address_id", "scheduled_start", "scheduled_end", "work_status", "description", "updated_at",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the sample: its rows hold their values in the order of `columns`."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: list[Row]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from decimal import Decimal
 from itertools import count, cycle
 from random import Random
 
+from recon.sources.samples import Table
+
 SEED = 20250515  # any number would do; this one is the date of the last of the known payments
 TODAY = date(2025, 11, 30)  # no payment is later
 HISTORY, IMPORTS = (date(2024, 6, 1), date(2025, 7, 31)), (date(2023, 1, 1), TODAY)  # first and last payment
@@ -29,15 +31,6 @@ INVOICE_COLUMNS = "id lease_reference payprop_id property_id customer_id start_d
 PAYMENT_COLUMNS = "id transaction_date property_id customer_id amount category payprop_invoice_id"
 LINK_COLUMNS = "invoice_id lease_start_date lease_end_date lease_rent_amount description"
 TRANSACTION_COLUMNS = (*PAYMENT_COLUMNS.split(), *LINK_COLUMNS.split())
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the sample: its rows hold their values in the order of `columns`."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: list[tuple[object, ...]]
 
 
 @dataclass(frozen=True)
