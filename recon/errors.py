@@ -248,6 +248,7 @@ _UNSEEN = (
     *range(0x200E, 0x2010),
     *range(0x2028, 0x202F),
     *range(0x2060, 0x2070),
+    *range(0xD800, 0xE000),  # half a character: nothing can print or keep it
     0xFEFF,
 )
 _SPELLED = _CONTROLS | {code: f"\\u{code:04x}" for code in _UNSEEN}

@@ -11,7 +11,8 @@ from recon.backfill.executor import Notice, silent
 from recon.backfill.outside_bundle import Line
 from recon.backfill.plan import Plan
 from recon.backfill.veils import Veils
-from recon.errors import WrongDatabase
+from recon.errors import WrongDatabase, visible
+from recon.names import storable
 from recon.outside.interface import Edit, Fields, Target, Variables, open_target
 from recon.spec_parts import Outside
 
@@ -66,7 +67,7 @@ class Look:
     """A planned record as it is there now."""
 
     line: Line
-    now: Fields | None  # None: it is not there
+    now: Fields | None  # as it can be kept and shown; None: it is not there
     verdict: str
 
     @property
@@ -87,7 +88,9 @@ def look(target: Target, lines: Sequence[Line]) -> list[Look]:
 def _judged(target: Target, line: Line, now: Fields | None) -> Look:
     if now is None:
         return Look(line, None, ABSENT)
-    return Look(line, now, verdict(target, line.edit, now))
+    # A system may hold what PostgreSQL cannot, such as NUL; no planned value is like that.
+    told = {field: value if value is None or storable(value) else visible(value) for field, value in now.items()}
+    return Look(line, told, verdict(target, line.edit, now))
 
 
 def verdict(target: Target, edit: Edit, now: Fields) -> str:

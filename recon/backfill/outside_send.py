@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from recon.backfill import outside_read, seams
 from recon.backfill.outside_bundle import Line
 from recon.backfill.outside_read import ABSENT, NOT_THERE, READY, THERE, Look
-from recon.errors import OutsideUnsure
+from recon.errors import OutsideUnsure, visible
 from recon.outside.interface import Answer, Fields, Target
 
 MOST_TRIES = 4  # of one chunk whose answer did not come; then it is left for a resume
@@ -92,5 +92,5 @@ def _take(ready: Sequence[Look], answers: Mapping[str, Answer], sent: Sent) -> l
         elif answer.error is None:
             sent.done.add(item.line.place)
         else:
-            sent.errors[item.line.place] = answer.error
+            sent.errors[item.line.place] = visible(answer.error)
     return unsure

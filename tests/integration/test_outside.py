@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from recon.matching import run as runs
 from recon.stand_ins.faults import Fault
 from recon.stand_ins.server import served
 from recon.workspace import Workspace
+from tests import shop
 from tests.shop import TOKEN, Shop, installed
 from tests.support import ROOT, execute, rows, simple_spec
 
@@ -617,3 +618,30 @@ def test_each_role_may_do_its_part(books: Books) -> None:
             execute(opened[kind], "UPDATE recon.outside_changes SET state = 'done'")
     names = [*made, *(f"{prefix}_{kind}" for kind in ("plan", "review", "apply", "owner"))]
     execute(books.database, f"DROP OWNED BY {', '.join(names)} CASCADE", f"DROP ROLE {', '.join(names)}")
+
+
+def test_a_record_that_holds_what_postgresql_cannot_keep_stops_nobody(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = shop.Target.read
+
+    def half_a_character(self: shop.Target, records: Sequence[str], fields: Sequence[str]) -> Mapping[str, Any]:
+        found = dict(read(self, records, fields))
+        return found | ({"rec6": {"Lease": "x\ud800y"}} if "rec6" in found else {})
+
+    monkeypatch.setattr(shop.Target, "read", half_a_character)
+    plan = books.plan()
+    books.shop.records["rec5"]["Lease"] = "a\x00b"
+    books.shop.refused = {"rec7": "not \x00 this"}
+    dry = books.dry_run(plan)
+    assert dry.outside is not None
+    with pytest.raises(OutsideLeft) as raised:
+        books.apply(plan)
+    said = raised.value.outside
+    assert said["drifted"] == dry.outside["drifted"] == [
+        {"record": "rec5", "message": r"Lease was empty, is a\x00b there"},
+        {"record": "rec6", "message": r"Lease was empty, is x\ud800y there"},
+    ]  # fmt: skip
+    assert said["errors"] == [{"record": "rec7", "message": r"not \x00 this"}]
+    assert len(books.linked) == ROWS - 3
+    books.intact()
