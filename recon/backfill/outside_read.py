@@ -23,6 +23,8 @@ MOST_RECORDS = 1_000  # of one chunk, whatever the system takes at once: its row
 # What we say of a record ourselves; anything else is the other side's words.
 NOT_THERE, HOLDS_ELSE = "there is no such record", "it holds something else there"
 CHANGED_HERE = "its row here was changed since, so it is kept there too"
+EDITED = "what is kept of it here was edited, so nobody knows what it held"
+OURS = (NOT_THERE, HOLDS_ELSE, CHANGED_HERE, EDITED)
 
 
 @contextmanager
@@ -127,8 +129,11 @@ class Words:
 
     def error(self, message: str) -> str:
         """Why a record was not written; what the other side said of it may hold any value of the record."""
-        ours = message in (NOT_THERE, HOLDS_ELSE, CHANGED_HERE)
-        return message if ours or not self.discreet else "its words may hold private values, so they are left out"
+        return (
+            message
+            if message in OURS or not self.discreet
+            else "its words may hold private values, so they are left out"
+        )
 
     def drift(self, edit: Edit, now: Fields, same: Callable[[str, str | None, str | None], bool] | None = None) -> str:
         """What stands there, where it is neither what the plan starts from nor what it writes."""

@@ -18,13 +18,14 @@ from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.outside_apply import runs
 from recon.backfill.outside_bundle import Line, Lines
 from recon.backfill.outside_kept import CONFLICT, DONE, RESTORED, RESTORING, SENDING, Kept
-from recon.backfill.outside_read import CHANGED_HERE, HOLDS_ELSE, NOT_THERE, Look
+from recon.backfill.outside_read import CHANGED_HERE, EDITED, HOLDS_ELSE, NOT_THERE, READY, THERE, Look
 from recon.backfill.outside_send import Sent
 from recon.backfill.plan import Plan
 from recon.backfill.veils import Veils
 from recon.backfill.work import Job, Tally
 from recon.database import tables
 from recon.database.connect import Database, Session
+from recon.errors import BundleChanged
 from recon.names import DIALECT
 from recon.outside.interface import Edit, Target, Variables
 
@@ -88,16 +89,48 @@ class Outside:
         backwards = [_backwards(line, known[line.place]) for line in lines]
         looks = {item.line.place: item for item in outside_read.look(self.target, backwards)}
         seams.reached("outside read")
+        edited = {line.place for line in lines if self._edited(looks[line.place], line)}
+        outside_kept.move(session, plan.plan, sorted(edited), CONFLICT, EDITED)
+        session.commit()
 
         def announce(ready: Iterable[Look]) -> None:
             session.execute("SELECT set_config('synchronous_commit', 'on', true)")
             outside_kept.move(session, plan.plan, [item.line.place for item in ready], RESTORING)
             session.commit()
 
-        sent = outside_send.send(self.target, list(looks.values()), announce)
+        left = [item for place, item in looks.items() if place not in edited]
+        sent = outside_send.send(self.target, left, announce)
         _keep_conflicts(session, plan, sent)
         session.commit()
         return sent.done
+
+    def _edited(self, item: Look, line: Line) -> bool:
+        """Whether a record would be given what the signed plan knows nothing of: somebody edited what is kept of it.
+
+        It was written where each field held what the plan starts from or what it writes, and was never kept else.
+        """
+        signed, given = line.edit, item.line.edit.after
+        return item.verdict == READY and not all(
+            any(self.target.same(field, value, side[field]) for side in (signed.before, signed.after))
+            for field, value in given.items()
+        )
+
+    def whole(self, session: Session, plan: Plan) -> None:
+        """Refuse a plan of which it is not kept what became of every record. Raises BundleChanged."""
+        ledger = tables.own("ledger", plan.plan).sql(DIALECT)
+        unknown = session.rows(
+            f"SELECT place FROM {ledger} AS ledger WHERE NOT EXISTS (SELECT FROM recon.outside_changes AS kept"  # noqa: S608 (our own)
+            " WHERE kept.plan = $1 AND kept.place = ledger.place) ORDER BY place",
+            plan.plan,
+        )
+        lost = [line for (place,) in unknown if (line := self.lines.between(place, place)[0]).changes]
+        if lost:
+            raise BundleChanged(
+                f"What became of {len(lost):,} records of plan {plan.plan} is no longer kept.",
+                why=f"Rows were taken out of recon.outside_changes, such as that of {lost[0].edit.record}:"
+                " what was written there could not be undone with its row.",
+                todo="See `recon audit`; restore the table from a backup of schema recon.",
+            )
 
     def foreseen(self, database: Database, plan: Plan, seen: Veils) -> dict[str, Any]:
         """What a revert would find outside; writes nothing."""
@@ -107,16 +140,17 @@ class Outside:
             with database.session(read_only=True) as session:
                 known = outside_kept.of(session, plan.plan, first, last)
             lines = [
-                _backwards(line, known[line.place])
+                line
                 for line in self.lines.between(first, last)
                 if line.place in known and known[line.place].state in UNDONE
             ]
-            for item in outside_read.look(self.target, lines):
-                if item.verdict in (outside_read.READY, outside_read.THERE):
+            looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in lines])
+            for item, line in zip(looks, lines, strict=True):
+                if item.verdict in (READY, THERE) and not self._edited(item, line):
                     restored += 1
-                else:
-                    said = NOT_THERE if item.now is None else HOLDS_ELSE
-                    conflicts.append({"record": item.line.edit.record, "message": said})
+                    continue
+                said = NOT_THERE if item.now is None else EDITED if item.verdict == READY else HOLDS_ELSE
+                conflicts.append({"record": item.line.edit.record, "message": said})
         return {"restored": restored, "conflicts": conflicts[: outside_told.LISTED], "kept": len(conflicts)}
 
 

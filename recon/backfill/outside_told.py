@@ -169,15 +169,22 @@ def wrong(database: Database, plan: Plan, variables: Variables, seen: Veils) -> 
         return []
     words = Words.of(plan, seen)
     found: list[Document] = []
+    # What is written here must stand there, whatever is kept of it.
+    ledger = tables.own("ledger", plan.plan).sql(DIALECT)
+    written = (
+        f"SELECT place FROM {ledger} WHERE reverted_at IS NULL AND place BETWEEN $2::bigint AND $3::bigint"  # noqa: S608 (our own)
+        " UNION SELECT place FROM recon.outside_changes"
+        " WHERE plan = $1 AND state = 'done' AND place BETWEEN $2::bigint AND $3::bigint"
+    )
     with (
         outside_bundle.opened(plan.document, plan.bundle) as lines,
         outside_read.reached(plan, variables) as target,
     ):
         for first, last in outside_read.chunks(1, plan.rows, target):
             with database.session(read_only=True) as session:
-                known = outside_kept.of(session, plan.plan, first, last)
-            done = [line for line in lines.between(first, last) if line.place in known]
-            for item in outside_read.look(target, [line for line in done if known[line.place].state == DONE]):
+                done = {row[0] for row in session.rows(written, plan.plan, first, last)}
+            chunk = [line for line in lines.between(first, last) if line.changes and line.place in done]
+            for item in outside_read.look(target, chunk):
                 if item.verdict == ABSENT:
                     found.append({"key": _named(plan, item.line.edit.record), "problem": NOT_THERE})
                 elif item.verdict != THERE:

@@ -73,7 +73,8 @@ def revert(
     Raises:
         IllegalMove: nothing of the plan was applied, or it is reverted already.
         NotApproved, BundleChanged, WrongDatabase: the sign-off covers revert.sql too, and is checked again.
-        BundleChanged: rows of the ledger were taken out, so that it no longer says all that was written.
+        BundleChanged: rows were taken out of the ledger, or of what is kept of an outside system, so that it no longer
+            says all that was written.
         Locked: another writer is at work, somebody holds the rows, or rows of others would be deleted with ours.
     """
     found = plans.load(database, workspace, plan)
@@ -93,6 +94,7 @@ def revert(
         outside = None
         if found.outside:
             outside = stack.enter_context(outside_revert.opened(found, workspace.variables, notice))
+            outside.whole(session, found)
         statement = signed.bundle.scripts["revert.sql"]
 
         def write(writer: Session, batch: Batch) -> int:

@@ -645,3 +645,35 @@ def test_a_record_that_holds_what_postgresql_cannot_keep_stops_nobody(
     assert said["errors"] == [{"record": "rec7", "message": r"not \x00 this"}]
     assert len(books.linked) == ROWS - 3
     books.intact()
+
+
+def test_what_was_edited_in_what_is_kept_of_a_record_is_never_sent(books: Books) -> None:
+    """A revert gives back what the signed plan says or what stood there, and nothing that somebody put between."""
+    plan = books.plan()
+    books.apply(plan)
+    execute(
+        books.database, """UPDATE recon.outside_changes SET before = '{"Lease": "forged"}' WHERE place = 3""",
+    )  # fmt: skip
+    foreseen = books.revert(plan, execute=False).outside
+    assert foreseen is not None
+    message = "what is kept of it here was edited, so nobody knows what it held"
+    assert foreseen == {
+        "restored": ROWS - 1, "kept": 1, "conflicts": [{"record": "rec3", "message": message}],
+    }  # fmt: skip
+    done = books.revert(plan)
+    assert (done.state, books.linked) == ("reverted_with_conflicts", [3])
+    assert done.outside == foreseen
+    assert {record for record, lease in books.leases.items() if lease is not None} == {"rec3"}
+    assert books.leases["rec3"] == "3"
+
+
+def test_what_is_no_longer_kept_of_a_record_hides_nothing(books: Books) -> None:
+    plan = books.plan()
+    books.apply(plan)
+    execute(books.database, "DELETE FROM recon.outside_changes WHERE place = 3")
+    books.shop.records["rec3"]["Lease"] = "mine"
+    assert [row["key"] for row in books.verify(plan).rows] == ["shop payments rec3"]
+    for execute_it in (False, True):
+        with pytest.raises(BundleChanged, match=r"1 records .* no longer kept"):
+            books.revert(plan, execute=execute_it)
+    assert (books.state(plan), len(books.linked), books.shop.updates.total()) == ("applied", ROWS, ROWS)
