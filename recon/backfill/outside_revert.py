@@ -7,18 +7,29 @@ or a row that somebody changed since is a conflict: both are kept.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recon.backfill import batches, outside_bundle, outside_kept, outside_read, outside_send, outside_told, seams, work
+from recon.backfill import (
+    batches,
+    executor,
+    outside_bundle,
+    outside_kept,
+    outside_read,
+    outside_send,
+    outside_told,
+    seams,
+    work,
+)
 from recon.backfill.batches import Batch
+from recon.backfill.change import Shape
 from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.outside_apply import runs
 from recon.backfill.outside_bundle import Line, Lines
 from recon.backfill.outside_kept import CONFLICT, DONE, RESTORED, RESTORING, SENDING, Kept
-from recon.backfill.outside_read import CHANGED_HERE, EDITED, HOLDS_ELSE, NOT_THERE, READY, THERE, Look
+from recon.backfill.outside_read import CHANGED_HERE, EDITED, HELD_HERE, HOLDS_ELSE, NOT_THERE, READY, THERE, Look
 from recon.backfill.outside_send import Sent
 from recon.backfill.plan import Plan
 from recon.backfill.veils import Veils
@@ -26,7 +37,7 @@ from recon.backfill.work import Job, Tally
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged
-from recon.names import DIALECT
+from recon.names import DIALECT, quote
 from recon.outside.interface import Edit, Target, Variables
 
 UNDONE = (DONE, SENDING, RESTORING, CONFLICT)  # records that may hold what we wrote
@@ -56,10 +67,13 @@ class Outside:
             session.commit()
             held = {place for place in here - free if place in known}
             outside_kept.move(session, job.plan.plan, sorted(held), CONFLICT, CHANGED_HERE)
+            others = _held_by_others(session, job.plan, _may_hold(known) - here)
+            outside_kept.move(session, job.plan.plan, sorted(others), CONFLICT, HELD_HERE)
             session.commit()
+            held |= others
             undone = [
                 line for line in self.lines.between(first, last)
-                if line.place in known and known[line.place].state in UNDONE and line.place not in held
+                if line.place in _may_hold(known) - held
             ]  # fmt: skip
             restored = self._restore(session, job.plan, undone, known)
             kept_there = {line.place for line in undone} - restored
@@ -139,11 +153,10 @@ class Outside:
         for first, last in outside_read.chunks(1, plan.rows, self.target):
             with database.session(read_only=True) as session:
                 known = outside_kept.of(session, plan.plan, first, last)
-            lines = [
-                line
-                for line in self.lines.between(first, last)
-                if line.place in known and known[line.place].state in UNDONE
-            ]
+                others = _held_by_others(session, plan, _may_hold(known))
+            lines = [line for line in self.lines.between(first, last) if line.place in _may_hold(known)]
+            conflicts += [{"record": line.edit.record, "message": HELD_HERE} for line in lines if line.place in others]
+            lines = [line for line in lines if line.place not in others]
             looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in lines])
             for item, line in zip(looks, lines, strict=True):
                 if item.verdict in (READY, THERE) and not self._edited(item, line):
@@ -172,6 +185,40 @@ def told(session: Session, plan: Plan, seen: Veils) -> dict[str, Any]:
         "conflicts": list(outside_told.conflicts(session, plan, seen)),
         "kept": found.get(CONFLICT, 0),
     }
+
+
+def _may_hold(known: Mapping[int, Kept]) -> set[int]:
+    """The places of the records that may hold what we wrote."""
+    return {place for place, kept in known.items() if kept.state in UNDONE}
+
+
+def _held_by_others(session: Session, plan: Plan, places: set[int]) -> set[int]:
+    """Of these places those whose row was never written by this plan and yet holds a value that it sent outside.
+
+    A plan may have been left half sent, and a later one have found its values there and written the rows. What the
+    later one relies on is not taken away.
+    """
+    assert plan.outside is not None
+    shape = Shape.of_document(plan.document)
+    sent = [number for number, name in enumerate(shape.columns, 1) if name in plan.outside["fields"]]
+    if not places or not sent:
+        return set()
+    staged, ledger = (tables.own(kind, plan.plan).sql(DIALECT) for kind in ("staged", "ledger"))
+    same = " AND ".join(
+        f"target.{quote(key)} = staged.{quote(name)}" for key, name in zip(shape.keys, shape.key_names, strict=True)
+    )
+    holds = " OR ".join(
+        f"staged.before_{n}::text IS DISTINCT FROM staged.after_{n}::text"
+        f" AND target.{quote(shape.columns[n - 1])}::text IS NOT DISTINCT FROM staged.after_{n}::text"
+        for n in sent
+    )
+    found = session.rows(
+        f"SELECT staged.place FROM {staged} AS staged JOIN {executor.target_name(plan)} AS target ON {same}"  # noqa: S608 (quoted)
+        f" WHERE staged.place = ANY ($1::bigint[]) AND ({holds})"
+        f" AND NOT EXISTS (SELECT FROM {ledger} AS ledger WHERE ledger.place = staged.place)",
+        sorted(places),
+    )
+    return {row[0] for row in found}
 
 
 def _backwards(line: Line, kept: Kept) -> Line:

@@ -677,3 +677,29 @@ def test_what_is_no_longer_kept_of_a_record_hides_nothing(books: Books) -> None:
         with pytest.raises(BundleChanged, match=r"1 records .* no longer kept"):
             books.revert(plan, execute=execute_it)
     assert (books.state(plan), len(books.linked), books.shop.updates.total()) == ("applied", ROWS, ROWS)
+
+
+def test_a_revert_takes_nothing_from_a_later_plan_that_found_its_values_there(books: Books) -> None:
+    half_sent = books.plan()
+
+    class Gone(BaseException):
+        """The process is killed."""
+
+    def kill(seam: str) -> None:
+        if seam == "outside written":
+            raise Gone
+
+    with seams.stopping(kill), pytest.raises(Gone):
+        books.apply(half_sent)
+    sent = set(books.shop.updates)
+    later = books.plan()
+    done = books.apply(later).outside
+    assert done is not None
+    assert (done["already"], len(books.linked)) == (len(sent), ROWS)
+    foreseen = books.revert(half_sent, execute=False).outside
+    undone = books.revert(half_sent)
+    assert (undone.state, undone.outside) == ("reverted_with_conflicts", foreseen)
+    assert foreseen is not None
+    assert {row["record"] for row in foreseen["conflicts"]} == sent
+    assert (books.leases, books.verify(later).right) == (EVERYTHING, True)
+    books.intact()
