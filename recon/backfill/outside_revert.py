@@ -28,7 +28,7 @@ from recon.backfill.change import Shape
 from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.outside_apply import runs
 from recon.backfill.outside_bundle import Line, Lines
-from recon.backfill.outside_kept import CONFLICT, DONE, RESTORED, RESTORING, SENDING, Kept
+from recon.backfill.outside_kept import CONFLICT, DONE, ERROR, RESTORED, RESTORING, SENDING, Kept
 from recon.backfill.outside_read import CHANGED_HERE, EDITED, HELD_HERE, HOLDS_ELSE, NOT_THERE, READY, THERE, Look
 from recon.backfill.outside_send import Sent
 from recon.backfill.plan import Plan
@@ -103,6 +103,9 @@ class Outside:
         backwards = [_backwards(line, known[line.place]) for line in lines]
         looks = {item.line.place: item for item in outside_read.look(self.target, backwards)}
         seams.reached("outside read")
+        for place in _refused(list(looks.values()), known):
+            del looks[place]
+        lines = [line for line in lines if line.place in looks]
         edited = {line.place for line in lines if self._edited(looks[line.place], line)}
         outside_kept.move(session, plan.plan, sorted(edited), CONFLICT, EDITED)
         session.commit()
@@ -158,7 +161,10 @@ class Outside:
             conflicts += [{"record": line.edit.record, "message": HELD_HERE} for line in lines if line.place in others]
             lines = [line for line in lines if line.place not in others]
             looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in lines])
+            refused = _refused(looks, known)
             for item, line in zip(looks, lines, strict=True):
+                if line.place in refused:
+                    continue
                 if item.verdict in (READY, THERE) and not self._edited(item, line):
                     restored += 1
                     continue
@@ -189,7 +195,17 @@ def told(session: Session, plan: Plan, seen: Veils) -> dict[str, Any]:
 
 def _may_hold(known: Mapping[int, Kept]) -> set[int]:
     """The places of the records that may hold what we wrote."""
-    return {place for place, kept in known.items() if kept.state in UNDONE}
+    return {place for place, kept in known.items() if kept.state in UNDONE or _doubtful(kept)}
+
+
+def _doubtful(kept: Kept) -> bool:
+    """Whether a record was sent and refused: a system may say so of one that it wrote, or writes later."""
+    return kept.state == ERROR and kept.attempts > 0
+
+
+def _refused(looks: Iterable[Look], known: Mapping[int, Kept]) -> set[int]:
+    """The places of records that were refused and indeed do not hold what was sent: there is nothing to undo."""
+    return {item.line.place for item in looks if item.verdict != READY and _doubtful(known[item.line.place])}
 
 
 def _held_by_others(session: Session, plan: Plan, places: set[int]) -> set[int]:

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from recon.errors import (
     WrongDatabase,
 )
 from recon.matching import run as runs
+from recon.outside.interface import Answer, Edit
 from recon.stand_ins.faults import Fault
 from recon.stand_ins.server import served
 from recon.workspace import Workspace
@@ -702,4 +703,30 @@ def test_a_revert_takes_nothing_from_a_later_plan_that_found_its_values_there(bo
     assert foreseen is not None
     assert {row["record"] for row in foreseen["conflicts"]} == sent
     assert (books.leases, books.verify(later).right) == (EVERYTHING, True)
+    books.intact()
+
+
+def test_a_record_that_was_written_though_the_system_said_no_is_undone_as_well(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = shop.Target.write
+
+    def says_no(self: shop.Target, edits: Sequence[Edit]) -> Sequence[Answer]:
+        return [
+            replace(answer, error="no" if answer.record == "rec3" else answer.error) for answer in write(self, edits)
+        ]
+
+    monkeypatch.setattr(shop.Target, "write", says_no)
+    plan = books.plan()
+    books.shop.refused = {"rec4": "no, and it is so"}
+    with pytest.raises(OutsideLeft):
+        books.apply(plan)
+    assert (books.leases["rec3"], books.leases["rec4"]) == ("3", None)
+    monkeypatch.undo()
+    books.shop.records["rec4"]["Lease"] = "mine"  # nothing of ours
+    foreseen = books.revert(plan, execute=False).outside
+    done = books.revert(plan)
+    assert (done.state, done.outside) == ("reverted", foreseen)
+    assert foreseen == {"restored": ROWS - 1, "conflicts": [], "kept": 0}
+    assert {record: lease for record, lease in books.leases.items() if lease} == {"rec4": "mine"}
     books.intact()
