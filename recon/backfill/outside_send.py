@@ -7,12 +7,12 @@ again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recon.backfill import outside_read, seams
 from recon.backfill.outside_bundle import Line
-from recon.backfill.outside_read import ABSENT, NOT_THERE, READY, THERE, Look
+from recon.backfill.outside_read import ABSENT, NOT_THERE, READY, THERE, UNANSWERED, Look
 from recon.errors import OutsideUnsure, visible
 from recon.outside.interface import Answer, Fields, Target
 
@@ -43,7 +43,7 @@ def send(target: Target, looks: Sequence[Look], announce: Announce) -> Sent:
         OutsideUnsure: nobody knows what became of the last request; what was announced says which records to look at.
         OutsideFailed: the system cannot be asked.
     """
-    sent, pause, unsure = Sent(), PAUSE_SECONDS, list[Line]()
+    sent, pause, unsure, heard = Sent(), PAUSE_SECONDS, list[Line](), False
     for tried in range(MOST_TRIES):
         _sort(looks, sent)
         ready = [item for item in looks if item.verdict == READY]
@@ -52,23 +52,39 @@ def send(target: Target, looks: Sequence[Look], announce: Announce) -> Sent:
         announce(ready)
         seams.reached("outside announced")
         try:
-            answers = {answer.record: answer for answer in target.write([item.line.edit for item in ready])}
+            answers = _by_record(target.write([item.line.edit for item in ready]))
         except OutsideUnsure:
             if tried == MOST_TRIES - 1:
                 raise
-            answers: Mapping[str, Answer] = {}
+            answers = {}
         seams.reached("outside written")
         unsure = _take(ready, answers, sent)
         if not unsure:
             return sent
+        heard = heard or len(unsure) < len(ready)
         time.sleep(pause)
         pause *= 2
         looks = outside_read.look(target, unsure)
-    raise OutsideUnsure(
-        f"The outside system did not say what became of {len(unsure)} records.",
-        why=f"It was asked {MOST_TRIES} times, and they are as they were.",
-        todo="Try again later: they are read before anything is sent again.",
-    )
+    _sort(looks, sent)
+    ready = [item for item in looks if item.verdict == READY]
+    if len(ready) > 1 and not heard:
+        raise OutsideUnsure(
+            f"The outside system did not say what became of {len(ready)} records.",
+            why=f"It was asked {MOST_TRIES} times, and they are as they were.",
+            todo="Try again later: they are read before anything is sent again.",
+        )
+    # It answers, only not about these: they stop nobody else.
+    sent.errors |= {item.line.place: UNANSWERED for item in ready}
+    return sent
+
+
+def _by_record(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """The answers by record; of several about one record an error is the one that counts."""
+    found: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.error is not None or answer.record not in found:
+            found[answer.record] = answer
+    return found
 
 
 def _sort(looks: Sequence[Look], sent: Sent) -> None:

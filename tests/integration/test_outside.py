@@ -730,3 +730,31 @@ def test_a_record_that_was_written_though_the_system_said_no_is_undone_as_well(
     assert foreseen == {"restored": ROWS - 1, "conflicts": [], "kept": 0}
     assert {record: lease for record, lease in books.leases.items() if lease} == {"rec4": "mine"}
     books.intact()
+
+
+def test_a_record_of_which_the_system_says_nothing_or_two_things_stops_nobody(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside_send, "PAUSE_SECONDS", 0.001)
+    write = shop.Target.write
+
+    def odd(self: shop.Target, edits: Sequence[Edit]) -> Sequence[Answer]:
+        answers = write(self, [edit for edit in edits if edit.record != "rec3"])  # passes over rec3
+        return [Answer("rec4", "half"), Answer("nobody"), *reversed(answers)]  # two answers about rec4
+
+    monkeypatch.setattr(shop.Target, "write", odd)
+    plan = books.plan()
+    with pytest.raises(OutsideLeft) as raised:
+        books.apply(plan)
+    assert raised.value.outside["errors"] == [
+        {"record": "rec3", "message": "the system does not say what becomes of it, and it is as it was"},
+        {"record": "rec4", "message": "half"},
+    ]
+    assert set(range(1, ROWS + 1)) - set(books.linked) == {3, 4}
+    monkeypatch.setattr(shop.Target, "write", write)
+    assert books.apply(plan).changed == ROWS
+    assert (books.leases, set(books.shop.updates.values())) == (EVERYTHING, {1})
+    monkeypatch.setattr(shop.Target, "write", lambda *_: [])  # one that says nothing at all is not asked on and on
+    books.revert(plan, execute=False)
+    with pytest.raises(OutsideUnsure):
+        books.revert(plan)
