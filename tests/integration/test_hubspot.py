@@ -312,3 +312,21 @@ def test_a_setting_that_is_missing_or_wrong_is_named(variables: dict[str, str], 
     with pytest.raises(UsageError, match=said) as caught:
         hubspot.target(COMPANIES, variables)
     assert SECRET not in str(caught.value)
+
+
+def test_a_batch_of_which_every_record_is_refused_is_told_at_once() -> None:
+    """CRM-11: partial failures (207) are recorded per record, also where each of a hundred has many properties."""
+    with hub(100) as (made, target, _):
+        made.refused = {str(n): f"NEW VALUE {n} 7 is not allowed, nor is \u0131d" for n in range(1, 101)}
+        wanted = [
+            Edit(
+                str(n),
+                {f"p{k}": f"old value {n} {k}" for k in range(20)} | {"name": "id"},
+                {f"p{k}": f"new value {n} {k}" for k in range(20)} | {"name": "ID"},
+            )
+            for n in range(1, 101)
+        ]
+        began = time.process_time()
+        answers = written(target, wanted)
+        assert time.process_time() - began < 5.0  # a pattern for each value and error took ten
+        assert set(answers.values()) == {f"VALIDATION_ERROR: {VEIL} is not allowed, nor is {VEIL}"}

@@ -105,7 +105,7 @@ class HubSpot(OverHttp):
         # An error is never an absence: only what HubSpot says it does not find is not there.
         others = [error for error in answered.errors if error.get("category") != ABSENT] if answered else []
         if answered is None or not answered.complete or others:
-            said = self._words(others[0], ()) if others else "its answer is not whole"
+            said = self._words(others[0], {}) if others else "its answer is not whole"
             raise OutsideFailed(
                 f"{NAME} did not give the records of {self._object}.",
                 why=f"At {self._client.base}: {said}.",
@@ -123,7 +123,7 @@ class HubSpot(OverHttp):
         try:
             self._send(edits, answers)
         except OutsideFailed as error:
-            error.why = _veiled(error.why, _sent(edits))  # what it says may quote them too
+            error.why = _veiled(error.why, _forms(edits))  # what it says may quote them too
             if isinstance(error, OutsideUnsure) or all(answer.error for answer in answers):
                 raise
             # A part is done, and the contract knows only none or unsure: the caller finds out by reading.
@@ -142,22 +142,23 @@ class HubSpot(OverHttp):
         reply = self._client.ask("POST", path, body=body, expected=(200, PARTLY, *REFUSED), changes=True)
         if reply.status in REFUSED:
             if len(edits) == 1:
-                answers.append(Answer(edits[0].record, self._words(reply.body, edits)))
+                answers.append(Answer(edits[0].record, self._words(reply.body, _forms(edits))))
                 return
             half = len(edits) // 2
             self._send(edits[:half], answers)
             self._send(edits[half:], answers)
             return
         answered = _Answered.of(reply.body) or _Answered({}, [], complete=False)
-        refused = {
-            record: self._words(error, edits) for error in answered.errors for record in _Answered.records_of(error)
-        }
+        forms = _forms(edits) if answered.errors else {}
+        refused: dict[str, str] = {}
+        for error in answered.errors:
+            refused |= dict.fromkeys(_Answered.records_of(error), self._words(error, forms))
         unnamed = [edit for edit in edits if edit.record not in answered.results and edit.record not in refused]
         named = [edit for edit in edits if edit not in unnamed]
         answers += [Answer(edit.record, refused.get(edit.record)) for edit in named]
         if unnamed:
             # An error that names no record may be about any of them.
-            loose = [self._words(error, edits) for error in answered.errors if not _Answered.records_of(error)]
+            loose = [self._words(error, forms) for error in answered.errors if not _Answered.records_of(error)]
             answers += self._looked_up(unnamed, loose)
 
     def _looked_up(self, edits: Sequence[Edit], said: Sequence[str]) -> Iterable[Answer]:
@@ -173,11 +174,11 @@ class HubSpot(OverHttp):
             done = held is not None and all(self.same(field, held[field], edit.after[field]) for field in edit.after)
             yield Answer(edit.record, None if done else error)
 
-    def _words(self, error: Any, edits: Sequence[Edit]) -> str:
+    def _words(self, error: Any, forms: Mapping[str, str]) -> str:
         """HubSpot's own words, without the values that were sent: it likes to quote them."""
         error = error if isinstance(error, dict) else {}
         parts = [str(error[name]) for name in ("category", "message") if error.get(name)]
-        return self._client.said(_veiled(": ".join(parts) or "it gives no reason", _sent(edits)))
+        return self._client.said(_veiled(": ".join(parts) or "it gives no reason", forms))
 
     # -- its properties --------------------------------------------------------------------------------
 
@@ -242,23 +243,33 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _sent(edits: Iterable[Edit]) -> set[str]:
-    """The values that somebody may quote."""
-    return {value for edit in edits for side in (edit.before, edit.after) for value in side.values() if value}
+def _forms(edits: Iterable[Edit]) -> dict[str, str]:
+    """How the values of these edits may be quoted, the longest first, each beside what it is looked for by."""
+    values = {value for edit in edits for side in (edit.before, edit.after) for value in side.values() if value}
+    written = {
+        form
+        for value in values
+        for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+    }
+    return {form: _folded(form) for form in sorted(written, key=len, reverse=True)}
 
 
-def _veiled(text: str, sent: Iterable[str]) -> str:
+def _folded(text: str) -> str:
+    """A text in which all letters stand alike that a search that ignores case takes for one."""
+    return text.replace("\u0130", "i").replace("\u0131", "i").casefold()
+
+
+def _veiled(text: str, forms: Mapping[str, str]) -> str:
     """A text without these values, however they are written in it.
 
-    >>> _veiled('Email address Jo@x is invalid: {"email": "jo@x"}', ["jo@x"])
+    >>> _veiled('Email address Jo@x is invalid: {"email": "jo@x"}', _forms([Edit("1", {}, {"email": "jo@x"})]))
     'Email address ••• is invalid: {"email": "•••"}'
     """
-    written = {
-        form for value in sent for form in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
-    }
-    for form in sorted(written, key=len, reverse=True):
-        pattern = re.escape(form) if len(form) >= SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
-        text = re.sub(pattern, VEIL, text, flags=re.IGNORECASE)
+    folded = _folded(text)
+    for form, sought in forms.items():
+        if sought in folded:  # few are: a pattern for each of thousands would take seconds
+            pattern = re.escape(form) if len(form) >= SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
+            text = re.sub(pattern, VEIL, text, flags=re.IGNORECASE)
     return text
 
 
