@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -161,6 +162,11 @@ class Reconciliation(Part):
             checked(identifier, name)
             if name not in written:
                 raise ValueError(f"`outside.fields` names {name!r}, which no plan of this spec writes")
+        for field, count in Counter(outside.fields.values()).items():
+            if not field.strip():
+                raise ValueError("`outside.fields` names a field without a name")
+            if count > 1:
+                raise ValueError(f"`outside.fields` gives two columns to {field!r}, which can take one")
 
     def _actions(self) -> None:
         """What `backfill` asks for can be done, and no column takes two values."""

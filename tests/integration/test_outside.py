@@ -758,3 +758,14 @@ def test_a_record_of_which_the_system_says_nothing_or_two_things_stops_nobody(
     books.revert(plan, execute=False)
     with pytest.raises(OutsideUnsure):
         books.revert(plan)
+
+
+def test_two_columns_cannot_be_one_field_outside(books: Books) -> None:
+    outside = {"system": "shop", "object": "payments", "record": "shop_id"}
+    link = {"column": "lease_id", "also": {"note": "code"}}
+    for fields, says in (
+        ({"lease_id": "Lease", "note": "Lease"}, "gives two columns to 'Lease'"),
+        ({"lease_id": " "}, "a field without a name"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            books.spec(target={"table": "pay", "key": "id", "outside": {**outside, "fields": fields}}, link=link)
