@@ -52,21 +52,21 @@ class Outside:
             OutsideFailed: the system cannot be asked, or nobody knows what it did; what was done is kept.
             Stale, Locked: as without an outside system.
         """
-        for first, last in job.ranges:
-            for start, end in outside_read.chunks(first, last, self.target):
-                changing = self._would_change(session, job, start, end)
-                self.drifted += end - start + 1 - len(changing)
-                lines = [line for line in self.lines.between(start, end) if line.place in changing]
-                news, done = self._send(session, job.plan, [line for line in lines if line.changes])
-                done |= {line.place for line in lines if not line.changes}
-                part = replace(
-                    job, ranges=runs(done), whole=False, write=_writing(job, {item.line.place: item for item in news})
-                )
-
-                if part.ranges:
-                    work.run(database, session, alone, part, tally, notice=notice)
-                if progress:
-                    progress(tally.done + self.drifted + self.left, tally.total)
+        for pack in outside_read.packed(job.ranges, self.target):
+            lines: list[Line] = []
+            for first, last in pack:
+                changing = self._would_change(session, job, first, last)
+                self.drifted += last - first + 1 - len(changing)
+                lines += [line for line in self.lines.between(first, last) if line.place in changing]
+            news, done = self._send(session, job.plan, [line for line in lines if line.changes])
+            done |= {line.place for line in lines if not line.changes}
+            part = replace(
+                job, ranges=runs(done), whole=False, write=_writing(job, {item.line.place: item for item in news})
+            )
+            if part.ranges:
+                work.run(database, session, alone, part, tally, notice=notice)
+            if progress:
+                progress(tally.done + self.drifted + self.left, tally.total)
 
     def _would_change(self, session: Session, job: Job, first: int, last: int) -> set[int]:
         """The places whose rows would be changed now, by the signed statement itself; nothing is kept of it."""

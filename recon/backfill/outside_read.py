@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +64,24 @@ def chunks(first: int, last: int, target: Target) -> Iterator[tuple[int, int]]:
     while first <= last:
         yield first, min(last, first + most - 1)
         first += most
+
+
+def packed(ranges: Iterable[tuple[int, int]], target: Target) -> Iterator[list[tuple[int, int]]]:
+    """These ranges in packs, each of as many places as one request may take: what an apply left may be scattered."""
+    most = max(1, min(target.most, MOST_RECORDS))
+    pack: list[tuple[int, int]] = []
+    room = most
+    for first, last in ranges:
+        while first <= last:
+            end = min(last, first + room - 1)
+            pack.append((first, end))
+            room -= end - first + 1
+            first = end + 1
+            if room == 0:
+                yield pack
+                pack, room = [], most
+    if pack:
+        yield pack
 
 
 @dataclass(frozen=True)

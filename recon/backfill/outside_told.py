@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recon.backfill import batches, outside_bundle, outside_kept, outside_read
+from recon.backfill import batches, outside_bundle, outside_kept, outside_read, rehearsal
 from recon.backfill.executor import Notice
 from recon.backfill.outside_bundle import Lines
 from recon.backfill.outside_kept import CONFLICT, DONE, ERROR, OTHERWISE, Kept
@@ -124,26 +124,23 @@ def foreseen(database: Database, plan: Plan, variables: Variables, seen: Veils, 
     counted: dict[str, int] = dict.fromkeys((THERE, READY, DRIFTED, ABSENT), 0)
     errors: list[Document] = []
     drifted: list[Document] = []
-    left = SAMPLE_ROWS
     read = 0
     with (
         outside_bundle.opened(plan.document, plan.bundle) as lines,
         outside_read.reached(plan, variables, notice) as target,
     ):
-        for first, last in batches.gaps([(first, last) for first, last in written], plan.rows):
-            for start, end in outside_read.chunks(first, min(last, first + left - 1), target):
-                looks = outside_read.look(target, [line for line in lines.between(start, end) if line.changes])
-                left -= end - start + 1
-                read += len(looks)
-                for item in looks:
-                    counted[item.verdict] += 1
-                    if item.verdict == ABSENT:
-                        errors.append(_row(item.line.edit.record, NOT_THERE))
-                    if item.verdict == DRIFTED:
-                        said = words.drift(item.line.edit, item.before, target.same)
-                        drifted.append(_row(item.line.edit.record, said))
-            if left <= 0:
-                break
+        waiting = rehearsal.first_of(batches.gaps([(first, last) for first, last in written], plan.rows), SAMPLE_ROWS)
+        for pack in outside_read.packed(waiting, target):
+            chunk = [line for first, last in pack for line in lines.between(first, last) if line.changes]
+            looks = outside_read.look(target, chunk)
+            read += len(looks)
+            for item in looks:
+                counted[item.verdict] += 1
+                if item.verdict == ABSENT:
+                    errors.append(_row(item.line.edit.record, NOT_THERE))
+                if item.verdict == DRIFTED:
+                    said = words.drift(item.line.edit, item.before, target.same)
+                    drifted.append(_row(item.line.edit.record, said))
     return {
         **_where(plan),
         "read": read,

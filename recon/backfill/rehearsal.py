@@ -59,7 +59,7 @@ def rehearse(database: Database, plan: Plan, seen: Veils | None = None) -> Appli
         left = batches.gaps([(first, last) for first, last, _ in written], plan.rows)
         checked = perf_counter() - began
         # What an interrupted apply left; where it left nothing but its last move, the first rows again.
-        ranges = _first(left or [(1, plan.rows)], SAMPLE_ROWS)
+        ranges = first_of(left or [(1, plan.rows)], SAMPLE_ROWS)
         sample = [batches.at(session, plan, "staged", *places) for places in batches.pieces(ranges, batches.Pace())]
         uses_the_key(session, plan, statement, sample[0])
         explained = session.rows(f"EXPLAIN (ANALYZE, BUFFERS, VERBOSE, SETTINGS) {statement}", *sample[0].bounds)
@@ -96,10 +96,10 @@ def rehearse(database: Database, plan: Plan, seen: Veils | None = None) -> Appli
     )
 
 
-def _first(ranges: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:
+def first_of(ranges: Sequence[tuple[int, int]], rows: int) -> list[tuple[int, int]]:
     """So many places of these ranges, from the first on.
 
-    >>> _first([(1, 2), (5, 9)], 4)
+    >>> first_of([(1, 2), (5, 9)], 4)
     [(1, 2), (5, 6)]
     """
     found: list[tuple[int, int]] = []

@@ -769,3 +769,20 @@ def test_two_columns_cannot_be_one_field_outside(books: Books) -> None:
     ):
         with pytest.raises(ValueError, match=says):
             books.spec(target={"table": "pay", "key": "id", "outside": {**outside, "fields": fields}}, link=link)
+
+
+def test_what_an_apply_left_here_and_there_is_tried_again_in_few_requests(books: Books) -> None:
+    plan = books.plan()
+    odd = [f"rec{n}" for n in range(1, ROWS + 1, 2)]  # 13 of 25: no two of them stand side by side
+    books.shop.refused = dict.fromkeys(odd, "no")
+    with pytest.raises(OutsideLeft):
+        books.apply(plan)
+    books.shop.refused = {}
+    books.shop.faults.requests.clear()
+    dry = books.dry_run(plan)
+    assert dry.outside is not None
+    assert (dry.outside["read"], len(books.shop.faults.requests)) == (len(odd), 2)
+    assert books.apply(plan).changed == ROWS
+    assert len(books.shop.faults.requests) == 2 + 2 * 2  # two packs, each read and written
+    assert (books.leases, set(books.shop.updates.values())) == (EVERYTHING, {1})
+    books.intact()
