@@ -70,11 +70,8 @@ class Outside:
             others = _held_by_others(session, job.plan, _may_hold(known) - here)
             outside_kept.move(session, job.plan.plan, sorted(others), CONFLICT, HELD_HERE)
             session.commit()
-            held |= others
-            undone = [
-                line for line in self.lines.between(first, last)
-                if line.place in _may_hold(known) - held
-            ]  # fmt: skip
+            ours = _may_hold(known) - held - others
+            undone = [line for line in self.lines.between(first, last) if line.place in ours]
             restored = self._restore(session, job.plan, undone, known)
             kept_there = {line.place for line in undone} - restored
             outside_kept.move(session, job.plan.plan, sorted(restored - here), RESTORED)
@@ -149,27 +146,36 @@ class Outside:
                 todo="See `recon audit`; restore the table from a backup of schema recon.",
             )
 
-    def foreseen(self, database: Database, plan: Plan, seen: Veils) -> dict[str, Any]:
-        """What a revert would find outside; writes nothing."""
+    def foreseen(self, database: Database, plan: Plan, changed: set[int]) -> dict[str, Any]:
+        """What a revert would find outside; writes nothing.
+
+        Args:
+            database: where the plan was applied.
+            plan: the plan.
+            changed: the places of the rows that would not be restored here, as far as they are known.
+        """
         restored = 0
         conflicts: list[dict[str, str]] = []
         for first, last in outside_read.chunks(1, plan.rows, self.target):
             with database.session(read_only=True) as session:
                 known = outside_kept.of(session, plan.plan, first, last)
-                others = _held_by_others(session, plan, _may_hold(known))
-            lines = [line for line in self.lines.between(first, last) if line.place in _may_hold(known)]
-            conflicts += [{"record": line.edit.record, "message": HELD_HERE} for line in lines if line.place in others]
-            lines = [line for line in lines if line.place not in others]
-            looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in lines])
+                ours = _may_hold(known)
+                others = _held_by_others(session, plan, ours - changed)
+            lines = [line for line in self.lines.between(first, last) if line.place in ours]
+            kept = dict.fromkeys(others, HELD_HERE) | dict.fromkeys(changed & ours, CHANGED_HERE)
+            undone = [line for line in lines if line.place not in kept]
+            looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in undone])
             refused = _refused(looks, known)
-            for item, line in zip(looks, lines, strict=True):
+            for item, line in zip(looks, undone, strict=True):
                 if line.place in refused:
                     continue
                 if item.verdict in (READY, THERE) and not self._edited(item, line):
                     restored += 1
                     continue
-                said = NOT_THERE if item.now is None else EDITED if item.verdict == READY else HOLDS_ELSE
-                conflicts.append({"record": item.line.edit.record, "message": said})
+                kept[line.place] = NOT_THERE if item.now is None else EDITED if item.verdict == READY else HOLDS_ELSE
+            conflicts += [
+                {"record": line.edit.record, "message": kept[line.place]} for line in lines if line.place in kept
+            ]
         return {"restored": restored, "conflicts": conflicts[: outside_told.LISTED], "kept": len(conflicts)}
 
 

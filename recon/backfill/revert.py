@@ -111,14 +111,16 @@ def revert(
         )
         tally = Tally(last)
         if not execute:
+            changed: set[int] = set()
             if job.whole and job.ranges:
                 job.write(session, batches.at(session, found, "ledger", 1, last))
                 conflicts, rows = _conflicts(session, found)
+                changed = _changed(session, found) if outside and conflicts else changed
             else:  # a large one is not written even to be rolled back
                 conflicts, rows = _foreseen(session, found)
             session.rollback()
             restored = written - conflicts
-            told = outside.foreseen(database, found, seen) if outside else None
+            told = outside.foreseen(database, found, changed) if outside else None
             return Reverted(plan, False, written, restored, conflicts, rows, perf_counter() - began, found.state, told)
         if found.state == "applying":  # we hold the lock, so whoever was applying is gone
             states.move(session, plan, "interrupted", actor)
@@ -167,6 +169,12 @@ def _conflicts(session: Session, plan: Plan) -> tuple[int, list[str]]:
         SHOWN_CONFLICTS,
     )
     return (rows[0][0] if rows else 0), [executor.shown(row[1:]) for row in rows]
+
+
+def _changed(session: Session, plan: Plan) -> set[int]:
+    """The places of the rows in the ledger that were not restored."""
+    table = tables.own("ledger", plan.plan).sql(DIALECT)
+    return {row[0] for row in session.rows(f"SELECT place FROM {table} WHERE reverted_at IS NULL")}  # noqa: S608 (our own)
 
 
 def _foreseen(session: Session, plan: Plan) -> tuple[int, list[str]]:
