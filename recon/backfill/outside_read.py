@@ -23,10 +23,11 @@ MOST_RECORDS = 1_000  # of one chunk, whatever the system takes at once: its row
 # What we say of a record ourselves; anything else is the other side's words.
 NOT_THERE, HOLDS_ELSE = "there is no such record", "it holds something else there"
 CHANGED_HERE = "its row here was changed since, so it is kept there too"
+CHANGED_MEANWHILE = "its row here was changed while the record was given back, so look at both"
 UNANSWERED = "the system does not say what becomes of it, and it is as it was"
 HELD_HERE = "its row here holds it by another plan or person, so it is kept there too"
 EDITED = "what is kept of it here was edited, so nobody knows what it held"
-OURS = (NOT_THERE, HOLDS_ELSE, CHANGED_HERE, UNANSWERED, HELD_HERE, EDITED)
+OURS = (NOT_THERE, HOLDS_ELSE, CHANGED_HERE, CHANGED_MEANWHILE, UNANSWERED, HELD_HERE, EDITED)
 
 
 @contextmanager

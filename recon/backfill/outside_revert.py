@@ -29,7 +29,17 @@ from recon.backfill.executor import Alone, Notice, Progress
 from recon.backfill.outside_apply import runs
 from recon.backfill.outside_bundle import Line, Lines
 from recon.backfill.outside_kept import CONFLICT, DONE, ERROR, RESTORED, RESTORING, SENDING, Kept
-from recon.backfill.outside_read import CHANGED_HERE, EDITED, HELD_HERE, HOLDS_ELSE, NOT_THERE, READY, THERE, Look
+from recon.backfill.outside_read import (
+    CHANGED_HERE,
+    CHANGED_MEANWHILE,
+    EDITED,
+    HELD_HERE,
+    HOLDS_ELSE,
+    NOT_THERE,
+    READY,
+    THERE,
+    Look,
+)
 from recon.backfill.outside_send import Sent
 from recon.backfill.plan import Plan
 from recon.backfill.veils import Veils
@@ -66,7 +76,8 @@ class Outside:
             known = outside_kept.of(session, job.plan.plan, first, last)
             session.commit()
             held = {place for place in here - free if place in known}
-            outside_kept.move(session, job.plan.plan, sorted(held), CONFLICT, CHANGED_HERE)
+            for place, said in _changed_here(held, known).items():
+                outside_kept.move(session, job.plan.plan, [place], CONFLICT, said)
             others = _held_by_others(session, job.plan, _may_hold(known) - here)
             outside_kept.move(session, job.plan.plan, sorted(others), CONFLICT, HELD_HERE)
             session.commit()
@@ -162,7 +173,7 @@ class Outside:
                 ours = _may_hold(known)
                 others = _held_by_others(session, plan, ours - changed)
             lines = [line for line in self.lines.between(first, last) if line.place in ours]
-            kept = dict.fromkeys(others, HELD_HERE) | dict.fromkeys(changed & ours, CHANGED_HERE)
+            kept = dict.fromkeys(others, HELD_HERE) | _changed_here(changed & ours, known)
             undone = [line for line in lines if line.place not in kept]
             looks = outside_read.look(self.target, [_backwards(line, known[line.place]) for line in undone])
             refused = _refused(looks, known)
@@ -202,6 +213,13 @@ def told(session: Session, plan: Plan, seen: Veils) -> dict[str, Any]:
 def _may_hold(known: Mapping[int, Kept]) -> set[int]:
     """The places of the records that may hold what we wrote."""
     return {place for place, kept in known.items() if kept.state in UNDONE or _doubtful(kept)}
+
+
+def _changed_here(places: set[int], known: Mapping[int, Kept]) -> dict[int, str]:
+    """What is said of records whose rows were changed here; one that was being given back may hold either."""
+    meanwhile = {place for place in places if known[place].state == RESTORING}
+    meanwhile |= {place for place in places if known[place].message == CHANGED_MEANWHILE}  # by an earlier try
+    return {place: CHANGED_MEANWHILE if place in meanwhile else CHANGED_HERE for place in places}
 
 
 def _doubtful(kept: Kept) -> bool:

@@ -791,3 +791,28 @@ def test_what_an_apply_left_here_and_there_is_tried_again_in_few_requests(books:
     assert len(books.shop.faults.requests) == 2 + 2 * 2  # two packs, each read and written
     assert (books.leases, set(books.shop.updates.values())) == (EVERYTHING, {1})
     books.intact()
+
+
+def test_a_row_that_changes_between_a_killed_revert_and_the_next_is_told_as_what_it_is(books: Books) -> None:
+    plan = books.plan()
+    books.apply(plan)
+
+    class Gone(BaseException):
+        """The process is killed."""
+
+    def kill(seam: str) -> None:
+        if seam == "outside written":
+            raise Gone
+
+    with seams.stopping(kill), pytest.raises(Gone):
+        books.revert(plan)
+    execute(books.database, "UPDATE pay SET lease_id = 99 WHERE id IN (4, 15)")
+    foreseen = books.revert(plan, execute=False).outside
+    done = books.revert(plan)
+    assert done.outside == foreseen
+    assert foreseen is not None
+    assert foreseen["conflicts"] == [
+        {"record": "rec4", "message": "its row here was changed while the record was given back, so look at both"},
+        {"record": "rec15", "message": "its row here was changed since, so it is kept there too"},
+    ]
+    assert {record: lease for record, lease in books.leases.items() if lease} == {"rec15": "15"}
