@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
+_MARK = "\ufeff"  # what a program may set at the beginning of a text to say how it is written
 LONGEST = 16_000_000  # characters of one record; beyond, a quotation mark or the delimiter is surely not what it seems
 UNDECODED = "recon.undecoded"  # the error handler of `codecs` that keeps each byte that is no text as U+DC00 and more
 
@@ -63,6 +64,8 @@ def records(stream: IO[str], delimiter: str, encoding: str) -> Iterator[tuple[in
     number = 0
     while line := ahead.popleft() if ahead else stream.readline(LONGEST + 1):
         number += 1
+        if number == 1:  # before a quoted field too
+            line = line.removeprefix(_MARK)
         whole = line.rstrip("\r\n")
         more: list[str] = []
         fields: Fields | Broken

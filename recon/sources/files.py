@@ -121,9 +121,7 @@ def _heading(found: Iterator[tuple[int, Fields | Broken]], record_set: RecordSet
         raise LoadFailed(
             f"{name}: the heading cannot be read: {fields.reason}.", todo=_of_encoding(fields.reason, record_set)
         )
-    names = [(field or "") for field in fields]
-    names[0] = names[0].removeprefix("\ufeff")
-    return names
+    return [(field or "") for field in fields]
 
 
 def _columns(heading: Sequence[str], record_set: RecordSet) -> Mapping[str, str]:
@@ -170,7 +168,7 @@ def _of_delimiter(heading: Sequence[str]) -> str:
 def _of_encoding(reason: str, record_set: RecordSet) -> str:
     if "byte 0x" not in reason:
         return ""
-    if "byte 0xF" in reason and record_set.encoding.lower().startswith("utf-8"):
+    if ("byte 0xFE" in reason or "byte 0xFF" in reason) and record_set.encoding.lower().startswith("utf-8"):
         return "It may be UTF-16: `encoding: utf-16`."
     return "Say with `encoding` how it is written: a Windows export is often cp1252."
 

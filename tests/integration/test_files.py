@@ -87,6 +87,11 @@ def test_without_columns_all_are_text_and_others_are_left_out(database: Database
     ("content", "fields"),
     [
         ("\ufeffComp_CompanyId,Comp_Name\r\n1,é\r\n".encode(), {}),
+        ('\ufeff"Comp_CompanyId","Comp_Name"\r\n"1","é"\r\n'.encode(), {}),  # as Excel and SQL Server write it
+        (
+            '\ufeff"Comp_CompanyId";"Comp_Name"\n"1";"é"\n'.encode("utf-16-le"),
+            {"encoding": "utf-16-le", "delimiter": ";"},
+        ),
         ("Comp_CompanyId,Comp_Name\r1,é\r".encode(), {}),
         ("Comp_CompanyId;Comp_Name\n1;é\n".encode("cp1252"), {"encoding": "cp1252", "delimiter": ";"}),
         ("Comp_CompanyId\tComp_Name\n1\té\n".encode("utf-16"), {"encoding": "utf-16", "delimiter": "\t"}),
@@ -305,9 +310,10 @@ def test_a_constraint_of_the_table_itself_is_told(database: Database, load: Load
 @pytest.mark.one_engine
 def test_bytes_that_are_no_text_are_told_by_line(load: Loads) -> None:
     """CRM-07: encodings are reported by line."""
-    error = _refused(load, HEADING.encode() + "1,a,,\n2,é,,\n".encode("cp1252"))
-    assert list(error.rows) == [(3, "Comp_Name: byte 0xE9 is no utf-8")]
-    assert "cp1252" in error.todo
+    for letter, byte in (("é", "E9"), ("ü", "FC")):
+        error = _refused(load, HEADING.encode() + f"1,a,,\n2,{letter},,\n".encode("cp1252"))
+        assert list(error.rows) == [(3, f"Comp_Name: byte 0x{byte} is no utf-8")]
+        assert "cp1252" in error.todo
     assert "utf-16" in _refused(load, HEADING.encode("utf-16"), LoadFailed).todo
     assert 'no encoding "utf-99"' in _refused(load, b"a", SpecError, encoding="utf-99").what
     assert 'no encoding "rot13"' in _refused(load, b"a", SpecError, encoding="rot13").what
