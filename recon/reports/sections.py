@@ -33,7 +33,7 @@ REASONS = {
     "out_of_tolerance": "a candidate lies outside the tolerance",
     "tie": "several candidates are equally good",
     "when_false": "a candidate exists, but the condition of the pass does not hold",
-    "no_candidate": "the trusted side has no record with this key",
+    "no_candidate": "the other side has no record with this key",
     "null_key": "the record lacks what the pass compares on",
     "review": "a pass proposes a link and a person must confirm it",
 }

@@ -6,18 +6,18 @@ _OUTCOME_ICONS = {
     "linked": "✓", "matched": "✓", "same": "✓", "changed": "≠", "proposed": "?", "ambiguous": "≈",
     "unmatched": "✗", "orphan": "✗", "missing": "✗", "excluded": "–", "invalid": "!",
 }  # fmt: skip
-_REASONS = {
+_REASONS = {  # of a record of either side: the population may be the source
     "tie": "tie: equally good candidates",
     "review": "a person must confirm",
-    "taken": "its source is taken",
-    "already_linked": "its source is linked already",
+    "taken": "its candidate is taken",
+    "already_linked": "its candidate is linked already",
     "forbidden": "forbidden by a person",
     "out_of_tolerance": "out of tolerance",
     "when_false": "the condition does not hold",
     "excluded": "left out by a person",
-    "invalid": "its source breaks a rule",
+    "invalid": "the source record breaks a rule",
     "conflict": "a person's decision that the data contradicts",
-    "no_candidate": "no source has its key",
+    "no_candidate": "the other side has no such key",
     "null_key": "a field it is matched by is empty",
 }
 
@@ -35,6 +35,6 @@ def reason_words(reason: str | None) -> str:
     """A reason's code as people read it; a code that is not known stands as it is.
 
     >>> reason_words("no_candidate"), reason_words("of_tomorrow"), reason_words(None)
-    ('no source has its key', 'of_tomorrow', '')
+    ('the other side has no such key', 'of_tomorrow', '')
     """
     return _REASONS.get(reason, reason) if reason else ""

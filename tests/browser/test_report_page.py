@@ -129,7 +129,7 @@ def test_no_number_of_millions_is_cut_off_at_the_edge_of_a_figure(browser: Brows
                 Step("population", "population", many),
             ]
         ),
-        figures.reasons({"its source is linked already": many - 1, "tie": 1}),
+        figures.reasons({"its candidate is linked already": many - 1, "tie": 1}),
         figures.ageing([AgeClass("over 30 days", many // 2, many // 2), AgeClass("new", many // 3, 0)]),
     ]
     outputs = [

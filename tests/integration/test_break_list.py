@@ -70,13 +70,13 @@ def test_every_open_break_is_listed_with_its_record_and_its_nearest_candidate(da
         5: ["target", "unmatched", "a field it is matched by is empty", "by_code", 9, "open", None, None, paid, None, None, None],
         2: ["target", "proposed", review, "by_place", 0, "open", None, HOSTILE, paid, "11", "y", "at y"],
         3: ["target", "ambiguous", tie, "by_code", 0, "open", None, "t", paid, "12", "v", "at v"],
-        4: ["target", "unmatched", "no source has its key", "by_code", 0, "assigned", "bob", "-1", paid, None, None, None],
+        4: ["target", "unmatched", "the other side has no such key", "by_code", 0, "assigned", "bob", "-1", paid, None, None, None],
     }  # fmt: skip
     assert found[0][0] == 5  # the oldest first
     assert {cell.data_type for row in sheet.iter_rows(min_row=2) for cell in row} == {"n", "s", "d"}
     summary = [row for row in sheets(tmp_path / "x.xlsx")["Summary"].iter_rows(values_only=True) if row[0]]
     assert ("All breaks", None, 3, 0, 1, 0, 4) in summary
-    assert ("no source has its key", "✗ unmatched", 1, 0, 0, 0, 1) in summary
+    assert ("the other side has no such key", "✗ unmatched", 1, 0, 0, 0, 1) in summary
     assert ("bob", 1, 0) in [row[:3] for row in summary]
 
 
