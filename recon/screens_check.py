@@ -107,7 +107,7 @@ def _values(passes: Sequence[PassProfile]) -> None:
                 ]
             )
     headings = ["values", "target", "source", "in common", "repeated", "written with (target/source)"]
-    table(headings, rows, right="1234")
+    table(headings, rows, right="1234", fold=True)
 
 
 def _pairs(result: Checked) -> None:
