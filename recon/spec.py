@@ -98,7 +98,8 @@ class Reconciliation(Part):
     compare: dict[ColumnName, str | Comparison] = Field(
         default_factory=dict,
         description="What matched records must agree in, target column: source expression; with a tolerance where "
-        "values may differ a little: {source: s.amount, tolerance: 0.01}.",
+        "values may differ a little: {source: s.amount, tolerance: 0.01}; and where an empty source value is no "
+        "difference: {source: s.email, skip_empty: true}.",
     )
     backfill: Backfill = Backfill(missing=None, changed=None, orphan=None)
     follow_ups: list[dict[str, str]] = Field(default_factory=list)

@@ -222,10 +222,15 @@ class Within(Window):
 
 
 class Comparison(Window):
-    """A compared column whose values may differ a little."""
+    """A compared column whose values may differ a little, or of which an empty source says nothing."""
 
     source: str = Field(description="The source's value.")
     tolerance: Amount | Sides = Field("0", description="How far the values may differ, as in `within`.")
+    skip_empty: bool = Field(
+        False,
+        description="An empty value of the source (NULL, or a text of nothing but blanks) says nothing: the two records "
+        "are the same in this column whatever the target holds, and nothing is written over it.",
+    )
 
 
 class Pass(Part):

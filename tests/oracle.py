@@ -37,8 +37,11 @@ class Comparison:
     column: str
     source: Of
     tolerance: tuple[Tolerance, Tolerance] | None = None
+    skip_empty: bool = False  # a source that is empty says nothing, so it is no difference
 
     def same(self, before: Any, after: Any) -> bool:
+        if self.skip_empty and (after is None or (isinstance(after, str) and not after.strip())):
+            return True
         if before is None or after is None:
             return before is after
         return before == after if self.tolerance is None else near(before, after, *self.tolerance)

@@ -294,7 +294,7 @@ def _lines(
     for item in agreeing.values():
         ends = (item.target, item.source) if mine == "t" else (item.source, item.target)
         wanted += [veiled(bound, end.copy(), *ends) for end in ends]
-        wanted.append(exp.Not(this=exp.paren(item.differs())))
+        wanted.append(item.agrees())
     wanted += [veiled(bound, bound.resolve(_parsed(text))) for text in of_other]
     wanted.append(pairs.interpretation(bound))  # which comes with its veils
     rows = _of_pairs(session, bound, row, chosen, wanted)
@@ -343,7 +343,7 @@ def _parsed(text: str) -> Expression:
 
 def _equality(equal: bool | None, record: object) -> Mark:
     if equal is None:
-        return Mark("empty", "record has none" if record is None else "has none")
+        return Mark("empty", "record has none" if record is None or not str(record).strip() else "has none")
     return Mark("same", "same") if equal else Mark("differs", "differs")
 
 

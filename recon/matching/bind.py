@@ -143,7 +143,7 @@ def _bind_comparison(bound: Bound, name: str, written: str | Comparison) -> Comp
     window = None
     if isinstance(written, Comparison) and any(amount.amount for amount in written.bounds):
         window = _window(target, source, written, f"{name} and {text}")
-    return Compared(name, target, source, window)
+    return Compared(name, target, source, window, isinstance(written, Comparison) and written.skip_empty)
 
 
 def _window(target: exp.Expr, source: exp.Expr, written: Window, text: str) -> BoundWindow:

@@ -95,9 +95,20 @@ class Compared:
     target: exp.Expr
     source: exp.Expr
     window: BoundWindow | None  # how far the values may differ; None: not at all
+    skip_empty: bool = False  # whether an empty source says nothing, so that it is no difference
+    says: exp.Expr | None = None  # that the source is not empty, as its type has it; None where it does not matter
 
     def differs(self) -> exp.Expr:
         """Whether the two records disagree; never NULL."""
+        apart = self._apart()
+        return apart if self.says is None else exp.and_(self.says.copy(), apart)
+
+    def agrees(self) -> exp.Expr:
+        """Whether the two records agree; NULL where the source says nothing."""
+        agree = exp.Not(this=exp.paren(self._apart()))
+        return agree if self.says is None else exp.Case(ifs=[exp.If(this=self.says.copy(), true=agree)])
+
+    def _apart(self) -> exp.Expr:
         if self.window is None:
             return exp.NullSafeNEQ(this=self.target.copy(), expression=self.source.copy())
         near = exp.or_(exp.NullSafeEQ(this=self.target.copy(), expression=self.source.copy()), self.window.inside())

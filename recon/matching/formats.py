@@ -52,7 +52,8 @@ def _without_decimals(value: exp.Expr) -> exp.Expr:
     return _ending(value, ends, _replaced(value, "^([+-]?[0-9]+)[.]0+$", r"\1"))
 
 
-def _without_blanks(value: exp.Expr) -> exp.Expr:
+def without_blanks(value: exp.Expr) -> exp.Expr:
+    """A text without what is seen as nothing around it."""
     return exp.Anonymous(this="btrim", expressions=[value.copy(), exp.Literal.string(_INVISIBLE)])
 
 
@@ -65,7 +66,7 @@ def _without_capitals(value: exp.Expr) -> exp.Expr:
 FORMATS = (
     Format("leading_zeros", "have leading zeros", "without them", "ltrim({}, '0')", _without_zeros),
     Format("trailing_zero", "end in .0", "without it", "regexp_replace({}, '[.]0+$', '')", _without_decimals),
-    Format("blanks", "have blanks around them", "without them", "btrim({})", _without_blanks),
+    Format("blanks", "have blanks around them", "without them", "btrim({})", without_blanks),
     Format("capitals", "have capital letters", "if case did not count", "lower({})", _without_capitals, suspect=False),
 )
 

@@ -13,6 +13,7 @@ from recon.database import relations
 from recon.database.connect import Session
 from recon.errors import SchemaMismatch
 from recon.expressions import TEXT_TYPES, Expression
+from recon.matching import formats
 from recon.matching.bound import Bound, BoundPass, Compared, Term
 from recon.matching.windows import FLOATS, INTEGERS, BoundWindow, family
 from recon.names import DIALECT, operand
@@ -146,7 +147,17 @@ def _checked_comparison(kinds: _Kinds, item: Compared) -> Compared:
     if {_kind(left), _kind(right)} != {"integer", "numeric"}:
         _same_kind(place, left, right)
     window = _checked_window(kinds, place, item.window) if item.window else None
-    return replace(item, target=_by_bytes(item.target, left), source=_by_bytes(item.source, right), window=window)
+    source = _by_bytes(item.source, right)
+    says = _says_something(source, right) if item.skip_empty else None
+    return replace(item, target=_by_bytes(item.target, left), source=source, window=window, says=says)
+
+
+def _says_something(value: exp.Expr, kind: str) -> exp.Expr:
+    """That a value is neither NULL nor a text of nothing but blanks; never NULL."""
+    filled = exp.Not(this=exp.Is(this=value.copy(), expression=exp.Null()))
+    if kind not in TEXT_TYPES:
+        return filled
+    return exp.and_(filled, exp.NEQ(this=formats.without_blanks(value), expression=exp.Literal.string("")))
 
 
 def _kind(name: str) -> str:

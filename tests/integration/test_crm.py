@@ -230,6 +230,53 @@ def test_checks_count_the_pairs_that_were_decided_and_ids_as_they_are_now(
     assert items["identity_once"].examples == tuple(key for (key,) in rows(crm, bearers))
 
 
+def test_what_the_legacy_crm_leaves_empty_clears_nothing(embedded_url: str, tmp_path: Path) -> None:
+    """CRM-04, CRM-11: an empty legacy value, NULL or blank, is no difference; what else differs is still sent."""
+    database, home = created(embedded_url), Workspace(tmp_path)
+    spec = home.spec("crm_companies")
+    workflow.load_sample(database, "crm", home)
+    before = runs.match(database, spec, "ann")
+    null, empty, blank, both = [row["source_key"] for row in decided(database, home, before, "same")][:4]
+    renamed = {f"renamed {number}": key for number, key in enumerate((null, empty), start=1)}
+    execute(
+        database,
+        f"""UPDATE bronze.company SET "Comp_WebSite" = NULL WHERE "Comp_CompanyId" IN ({null}, {both})""",
+        f"""UPDATE bronze.company SET "Comp_WebSite" = '' WHERE "Comp_CompanyId" = {empty}""",
+        f"""UPDATE bronze.company SET "Comp_WebSite" = E' \\u00a0\\n' WHERE "Comp_CompanyId" = {blank}""",
+        f"""UPDATE bronze.company SET "Comp_Name" = '' WHERE "Comp_CompanyId" = {both}""",
+        *(
+            f"""UPDATE bronze.company SET "Comp_Name" = '{name}' WHERE "Comp_CompanyId" = {key}"""
+            for name, key in renamed.items()
+        ),
+    )
+    run = workflow.match(database, home, spec, "ann")
+    changes = {
+        row["source_key"]: row["differences"]
+        for row in decided(database, home, run, "same", "changed")
+        if row["source_key"] in (null, empty, blank, both)
+    }
+    assert changes[blank] is None
+    assert changes[both] is None
+    assert all(changes[key].startswith("name ") and "domain" not in changes[key] for key in renamed.values())
+    to_update = rows(
+        database,
+        "SELECT legacy_company_id, properties_to_update FROM staging.companies_reconciliation"
+        f" WHERE legacy_company_id IN ('{null}', '{empty}', '{blank}', '{both}')",
+    )
+    wanted = {blank: {}, both: {}, **{key: {"name": name} for name, key in renamed.items()}}
+    assert dict(to_update) == {str(key): properties for key, properties in wanted.items()}
+    plan = plans.make(database, home.with_variables({"RECON_HUBSPOT_TOKEN": "token"}), spec, "ann", run=run.run)
+    assert plan is not None
+    staged = rows(
+        database, f'SELECT source_key, after_1, before_2 IS NOT DISTINCT FROM after_2 FROM recon."staged_{plan.plan}"'
+    )
+    assert plan.rows == kind("crm_companies", "changed") + 2
+    assert {(key, name, kept) for key, name, kept in staged if key in renamed.values()} == {
+        (key, name, True) for name, key in renamed.items()
+    }
+    assert blank not in {key for key, _, _ in staged}
+
+
 def test_checks_see_a_partner_that_went_and_one_whose_id_changed(embedded_url: str, tmp_path: Path) -> None:
     database, home = created(embedded_url), Workspace(tmp_path)
     spec = home.spec("crm_deals")

@@ -163,13 +163,18 @@ VALID = [
 ]  # fmt: skip
 
 
-def _compared(column: str, spec: Any, source: Callable[[Any], Any], *tolerance: Any) -> Option:
-    return Option({column: spec}, Comparison(column, source, tolerance or None))
+def _compared(
+    column: str, spec: Any, source: Callable[[Any], Any], *tolerance: Any, skip_empty: bool = False
+) -> Option:
+    return Option({column: spec}, Comparison(column, source, tolerance or None, skip_empty))
 
 
 TWO_DAYS, FIVE_PERCENT = timedelta(days=2), Percent(Decimal(5))
 COMPARE = [
-    [_compared("code", "code", of("code"))],
+    [
+        _compared("code", "code", of("code")),
+        _compared("code", {"source": "code", "skip_empty": True}, of("code"), skip_empty=True),
+    ],
     [_compared("grade", "s.grade + 1", lambda s: known(lambda grade: grade + 1, s["grade"]))],
     [
         _compared("amount", "amount", of("amount")),
@@ -179,6 +184,14 @@ COMPARE = [
     [
         _compared("due", {"source": "s.due"}, of("due")),
         _compared("due", {"source": "due", "tolerance": "2 days"}, of("due"), TWO_DAYS, TWO_DAYS),
+        _compared(
+            "due",
+            {"source": "due", "tolerance": "2 days", "skip_empty": True},
+            of("due"),
+            TWO_DAYS,
+            TWO_DAYS,
+            skip_empty=True,
+        ),
         _compared("due", {"source": "due", "tolerance": {"after": "2 days"}}, of("due"), timedelta(0), TWO_DAYS),
     ],
 ]
