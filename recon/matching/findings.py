@@ -14,6 +14,7 @@ from recon.matching.bound import Bound, BoundPass
 from recon.matching.candidates import PassPairs
 from recon.matching.formats import FORMATS
 from recon.matching.profile import Equality, PassProfile, Profile, SideProfile, Values
+from recon.matching.profile_statements import PROBES
 from recon.matching.read_columns import LINK, ON, WHEN, WITHIN
 
 Severity = Literal["error", "warning", "note"]
@@ -100,7 +101,7 @@ def _nothing_found(bound: Bound, profile: Profile) -> Generator[Finding]:
             f"{name} is empty in every {side} record"
             for equality in item.on
             for side, name, values in _both(equality)
-            if not values.filled
+            if not values.filled or _only_blanks(item, side)
         ]
         if empty:
             cause, todo = " and ".join(empty), "Fill the column, or name another one in `on`."
@@ -120,6 +121,12 @@ def _difference(item: PassProfile) -> str:
         f" is among {equality.source.distinct:,} {equality.source_name} values of the source"
         for equality in apart
     )
+
+
+def _only_blanks(item: PassProfile, side: str) -> bool:
+    """Whether a column that a pass alone compares holds blank texts and nothing else: its few values are all probes."""
+    probes = item.target_probes if side == "target" else item.source_probes
+    return len(item.on) == 1 and 0 < len(probes) < PROBES and not any(value.strip() for (value,) in probes)
 
 
 def _empty_columns(side: SideProfile, name: str, profile: Profile) -> Generator[Finding]:
@@ -166,6 +173,13 @@ def _types(equality: Equality, passes: Sequence[str]) -> Generator[Finding]:
         )
 
 
+def _as_text(name: str, kind: str) -> str:
+    """An expression of a spec, cast where the functions of a remedy would not take it."""
+    if kind in TEXT_TYPES:
+        return name
+    return f"{name}::text" if " " not in name else f"({name})::text"
+
+
 def _formats(equality: Equality, passes: Sequence[str]) -> Generator[Finding]:
     where = _place(", ".join(passes), equality.target_name)
     for item, counts in zip(FORMATS, equality.formats, strict=False):
@@ -181,7 +195,8 @@ def _formats(equality: Equality, passes: Sequence[str]) -> Generator[Finding]:
             if count
         )
         more = f"{counts.would_agree:,} more would agree" if counts.would_agree else "no more would agree"
-        left, right = item.remedy.format(equality.target_name), item.remedy.format(equality.source_name)
+        left = item.remedy.format(_as_text(equality.target_name, equality.target_type))
+        right = item.remedy.format(_as_text(equality.source_name, equality.source_type))
         yield Finding(
             "warning" if counts.would_agree else "note",
             where,

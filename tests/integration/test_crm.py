@@ -27,6 +27,7 @@ from recon.matching.bind import bind
 from recon.matching.coverage import statistics
 from recon.matching.run import Run
 from recon.reports import data
+from recon.systems.crm import staging
 from recon.systems.crm.sample import KINDS
 from recon.workspace import Workspace
 from tests.support import ROOT, execute, rows
@@ -107,6 +108,7 @@ def test_ids_written_otherwise_are_reported_and_not_equal(
     said = " ".join(f"{item.what} {item.todo}" for item in result.findings if "icalps_company_id" in str(item))
     assert "leading zeros" in said
     assert "end in .0" in said
+    assert """with ltrim("Comp_CompanyId"::text, '0')""" in said  # a number has no zeros to take away
     odd = rows(
         crm,
         "SELECT hs_object_id FROM hubspot.companies WHERE icalps_company_id LIKE '0%' OR icalps_company_id LIKE '%.0'",
@@ -275,6 +277,33 @@ def test_what_the_legacy_crm_leaves_empty_clears_nothing(embedded_url: str, tmp_
         (key, name, True) for name, key in renamed.items()
     }
     assert blank not in {key for key, _, _ in staged}
+
+
+def test_a_blank_icalps_id_is_none_and_one_of_another_type_is_compared_as_text(
+    embedded_url: str, tmp_path: Path
+) -> None:
+    """CRM-02, CRM-03, CRM-12, CRM-16: a mirror may hold '' for nothing, or numbers; two empty values are not equal."""
+    database, home = created(embedded_url), Workspace(tmp_path)
+    workflow.load_sample(database, "crm", home)
+    before = {name: runs.match(database, home.spec(name), "ann").outcomes for name in ("crm_companies", "crm_deals")}
+    execute(
+        database,
+        "UPDATE hubspot.companies SET icalps_company_id = ' ' WHERE icalps_company_id IS NULL",
+        "INSERT INTO hubspot.companies (hs_object_id, name, domain) VALUES (1, '-', '')",
+        """INSERT INTO bronze.company ("Comp_CompanyId", "Comp_Name", "Comp_WebSite") VALUES (999999, '.', '')""",
+        "ALTER TABLE hubspot.deals ALTER icalps_deal_id TYPE bigint USING icalps_deal_id::numeric::bigint",
+    )
+    with_blanks = runs.match(database, home.spec("crm_companies"), "ann").outcomes
+    assert with_blanks == before["crm_companies"] | {"missing": before["crm_companies"]["missing"] + 1}
+    with_numbers = runs.match(database, home.spec("crm_deals"), "ann").outcomes
+    assert with_numbers["proposed"] == before["crm_deals"]["proposed"]
+    assert with_numbers["missing"] == kind("crm_deals", "missing")  # as numbers 00123 and 123.0 are 123
+    listed = staging.without_source(database, home.spec("crm_companies"))
+    filled = rows(database, "SELECT count(*) FROM hubspot.companies WHERE btrim(icalps_company_id) <> ''")[0][0]
+    assert listed == ("staging.companies_reconciliation", filled)
+    execute(database, "UPDATE hubspot.companies SET icalps_company_id = ''")
+    said = [item for item in checking.check(database, home.spec("crm_companies")).findings if item.severity == "error"]
+    assert "icalps_company_id is empty in every target record" in said[0].what
 
 
 def test_checks_see_a_partner_that_went_and_one_whose_id_changed(embedded_url: str, tmp_path: Path) -> None:

@@ -158,7 +158,8 @@ def _carrying_an_id(spec: Reconciliation, target: Relation, kind: Object) -> exp
         return expressions.resolve(expression, {"t": target.columns, "s": {}}, {"t": target.label, "s": "the source"})
 
     said = resolved(spec.passes[0].pairs[0][0])
-    conditions: list[exp.Expr] = [exp.Not(this=exp.Is(this=exp.paren(said.copy()), expression=exp.Null()))]
+    filled = exp.NEQ(this=exp.Anonymous(this="btrim", expressions=[_text(said)]), expression=exp.Literal.string(""))
+    conditions: list[exp.Expr] = [filled]  # neither NULL nor blank
     if spec.target.where:
         conditions.append(resolved(expressions.parse(spec.target.where, "t")))
     return (
