@@ -235,6 +235,20 @@ def test_only_specs_of_the_group_are_listed_and_from_the_legacy_side(crm: Databa
     assert "needs `population: source`" in refused.value.why
 
 
+def test_a_table_that_was_dropped_is_made_again_and_one_of_others_is_named(crm: Database, workspace: Workspace) -> None:
+    workflow.match(crm, workspace, crm_spec(), "ann")
+    execute(crm, "DROP TABLE staging.companies_reconciliation")
+    workflow.match(crm, workspace, crm_spec(), "ann")
+    assert len(_listed(crm)) > 0
+    assert len(_log(crm, "run")) == 2
+    execute(crm, "DROP TABLE staging.companies_reconciliation", "CREATE TABLE staging.companies_reconciliation (x int)")
+    with pytest.raises(DatabaseFailed, match="decisions are kept") as caught:
+        workflow.match(crm, workspace, crm_spec(), "ann")
+    assert "staging.companies_reconciliation" in caught.value.todo
+    assert "column kept.reconciliation_status does not exist" in caught.value.why
+    assert rows(crm, "SELECT count(*) FROM recon.runs") == [(3,)]
+
+
 def test_who_may_not_make_the_schema_is_told_and_the_run_is_kept(crm: Database, workspace: Workspace) -> None:
     from recon.database import tables
 

@@ -5,7 +5,9 @@ These are tables for database users: rights on them decide who sees what, and pr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -32,6 +34,10 @@ from recon.names import column, identifier, quote
 from recon.spec import Reconciliation
 
 _STAGED = "recon_staged"
+# What the server says where a relation of schema staging is not the one that recon made.
+_NOT_OURS = (
+    pg_errors.UndefinedColumn, pg_errors.InvalidColumnReference, pg_errors.WrongObjectType, pg_errors.DuplicateTable,
+)  # fmt: skip
 ONLY = "hubspot_only"  # a record of HubSpot that no legacy record agrees with
 # What an outcome is called here; the others keep their names.
 _STATUS = {**dict.fromkeys(RECONCILED, "matched"), "missing": "unmatched", "orphan": ONLY}
@@ -69,7 +75,8 @@ def refresh(database: Database, spec: Reconciliation, run: Run) -> None:
     it did not look at as they are.
 
     Raises:
-        DatabaseFailed: a right on schema staging is missing; the run itself is kept.
+        DatabaseFailed: a right on schema staging is missing, or something else bears the name of a table there; the run
+            itself is kept.
         SpecError: the spec does not look from the legacy side, by one key.
     """
     kind = OBJECTS.get(spec.name)
@@ -81,7 +88,7 @@ def refresh(database: Database, spec: Reconciliation, run: Run) -> None:
             why="There is a row for each legacy record: the spec needs `population: source`, and keys of one column.",
             todo="Correct the spec, or give it another name.",
         )
-    with database.session() as session:
+    with database.session() as session, _listing():
         _ensure(session)
         session.execute(creating(temporary(_STAGED), _decided(bind(session, spec, shows_private=True), kind, run.run)))
         _put(session, kind, spec, run.run, whole=not run.limited)
@@ -99,7 +106,7 @@ def without_source(database: Database, spec: Reconciliation) -> tuple[str, int] 
     if kind is None:
         return None
     run = tables.new_id("map")
-    with database.session() as session:
+    with database.session() as session, _listing():
         _ensure(session)
         session.users_path()
         target = relations.records(session, spec, "t")
@@ -197,19 +204,39 @@ def _joined(trees: Sequence[exp.Expr]) -> exp.Expr:
 
 
 @cache
-def _script() -> str:
-    return files("recon.systems.crm").joinpath("staging.sql").read_text(encoding="utf-8")
+def _scripts() -> Mapping[str, str]:
+    """What creates each table, with its indexes and comments, by the table's name."""
+    whole = files("recon.systems.crm").joinpath("staging.sql").read_text(encoding="utf-8")
+    parts = re.split(r"^create table (staging\.\w+)", whole, flags=re.MULTILINE)
+    return {name: f"create table {name}{rest}" for name, rest in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+@contextmanager
+def _listing() -> Generator[None]:
+    """Raises DatabaseFailed where a table of schema staging is somebody else's: it bears the name and has other columns."""
+    try:
+        yield
+    except _NOT_OURS as error:
+        raise DatabaseFailed(
+            "The decisions are kept, but cannot be listed in schema staging.",
+            why=f"Something there bears a name of recon's tables and is none: {error.diag.message_primary}.",
+            todo=f"Rename it; recon makes its own: {', '.join(_scripts())}.",
+        ) from None
 
 
 def _ensure(session: Session) -> None:
     """Create schema and tables where they are missing."""
     try:
         session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext('staging'))", tables.LOCK_SPACE)
-        if session.value("SELECT to_regclass('staging.reconciliation_log')::text") is not None:
+        lacking = session.rows(
+            "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL", list(_scripts())
+        )
+        if not lacking:
             return
         if session.value("SELECT to_regnamespace('staging')::text") is None:
             session.execute("CREATE SCHEMA staging")
-        session.driver.execute(_script().encode())  # several statements: sent as one simple query
+        for (name,) in lacking:
+            session.driver.execute(_scripts()[name].encode())  # several statements: sent as one simple query
     except pg_errors.InsufficientPrivilege as error:
         raise DatabaseFailed(
             "The decisions are kept, but cannot be listed in schema staging.",
