@@ -83,7 +83,9 @@ class Reconciliation(Part):
 
     name: Name
     title: str = ""
-    like: Name | None = Field(None, description="Another reconciliation whose fields this one takes and overrides.")
+    like: Name | None = Field(
+        None, description="Another reconciliation whose fields this one takes and overrides; all but its group."
+    )
     group: Name | None = Field(None, description="The system it is part of: one command reconciles all of a group.")
     scope: ColumnName | None = Field(
         None, description="Nothing is compared, capped or changed across values of this column."

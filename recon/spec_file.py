@@ -117,6 +117,8 @@ def _with_like(document: dict[str, Any], path: Path, find: Callable[[str], Path]
     base_path = find(other)
     base, _ = _document(base_path)
     base = _with_like(base, base_path, find, [*seen, other])
+    # Who tries a variant does not ask for it each time the group is run: two plans would write the same records.
+    base = {name: value for name, value in base.items() if name != "group"}
     return _merge(base, document, top=True)
 
 

@@ -121,6 +121,12 @@ def test_like_takes_another_spec_and_overrides_its_fields(tmp_path: Path) -> Non
     assert shipped.expect.right == Workspace(ROOT).spec("rent_payments").expect.right
 
 
+def test_like_is_no_member_of_the_others_group_unless_it_says_so(tmp_path: Path) -> None:
+    base = GOOD.replace("mine", "base") + "group: crm\n"
+    assert read(tmp_path, "name: mine\nlike: base\n", base=base).group is None
+    assert read(tmp_path, "name: mine\nlike: base\ngroup: own\n", base=base).group == "own"
+
+
 def test_like_that_goes_in_a_circle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="circle"):
         read(tmp_path, "name: mine\nlike: other\n", other="name: other\nlike: mine\n")
