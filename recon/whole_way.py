@@ -13,9 +13,9 @@ from typing import Any
 
 from recon import workflow
 from recon.backfill import apply as applying
+from recon.backfill import outside_bundle, shipped, sign_off, veils
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
-from recon.backfill import shipped, sign_off, veils
 from recon.backfill.applied import Applied
 from recon.backfill.plan import Plan
 from recon.backfill.review import Review
@@ -438,6 +438,8 @@ def run(
         "plan": wish.plan,
     }
     try:
+        if spec.target.outside and wish.mode != "match":  # a setting that is missing is told before all the work
+            outside_bundle.place(spec.target.outside, workspace.variables)
         loaded = None if wish.plan else load_first(database, workspace, spec, wish)
         made = perform(
             database, workspace, NOTEBOOK, name, values,

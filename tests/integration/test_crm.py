@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from recon import screens, screens_check, workflow
+from recon import screens, screens_check, whole_way, workflow
 from recon.backfill import plan as plans
 from recon.checks import suites
 from recon.checks.run import check
@@ -26,7 +26,7 @@ from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.coverage import statistics
 from recon.matching.run import Run
-from recon.reports import data
+from recon.reports import data, kept
 from recon.systems.crm import staging
 from recon.systems.crm.sample import KINDS
 from recon.workspace import Workspace
@@ -377,3 +377,9 @@ def test_the_demo_brings_every_object_to_the_legacy_values_and_proves_it(
         assert (Path(item["bundle"]) / "plan.json").is_file()
         assert (name, "verify") in told
     assert (place.root / "bronze" / "Bronze_Person.csv").is_file()
+
+
+def test_a_run_whose_outside_system_is_not_set_up_ends_before_any_work(crm: Database, home: Workspace) -> None:
+    with pytest.raises(UsageError, match="RECON_HUBSPOT_TOKEN is not set"):
+        whole_way.run(crm, home, "crm_companies", whole_way.Wish())
+    assert not kept.history(crm, "crm_companies")
