@@ -27,7 +27,7 @@ from recon.database import tables
 from recon.database.connect import Database
 from recon.errors import DatabaseUnreachable, LoadFailed, NotFound, VerifyFailed, visible
 from recon.service.jobs import said
-from recon.service.reconcile import explained, reconcile
+from recon.service.reconcile import explained, holder, reconcile
 from recon.sources import hooks
 from recon.sources.hooks import Arrival, Hook
 from recon.systems import logged
@@ -232,12 +232,17 @@ def _reconciled(
         taken = hooks.keep(session, spec, row, hook.newer)
     try:
         found = explained(database, spec, key)
-    except NotFound as error:
-        return _unlinked(hook, key, arrival.nothing or error.why or error.what)
-    if found.link is not None:
+    except NotFound as error:  # `where` leaves it out, which lets go of no link
+        found, held, why = None, holder(database, spec, key), arrival.nothing or error.why or error.what
+    else:
+        held, why = found.link, arrival.nothing
+    if held is not None:
         updated = "updated" if taken else "left as it is, for it is newer here"
-        line, about = f"{hook.record} {updated}", {hook.record: key, hook.holder: found.link}
-        return _Came(SUCCESS, f"{label} {updated}; {hook.holder} {found.link} holds it", line, about)
+        line, about = f"{hook.record} {updated}", {hook.record: key, hook.holder: held, "reason": why or None}
+        said_too = f"; {why.rstrip('.')}" if why else ""
+        return _Came(SUCCESS, f"{label} {updated}; {hook.holder} {held} holds it{said_too}", line, about)
+    if found is None:
+        return _unlinked(hook, key, why)
     if not arrival.reconciles:
         return _unlinked(hook, key, arrival.nothing)
     _log(hook, f"attempting to reconcile {hook.record}", {hook.record: key})

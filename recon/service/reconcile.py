@@ -21,7 +21,7 @@ from recon.backfill import sign_off, standing
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
-from recon.errors import CheckErrored, ReconError, SpecError, VerifyFailed
+from recon.errors import CheckErrored, NotFound, ReconError, SpecError, VerifyFailed
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import key_names
@@ -62,6 +62,16 @@ def explained(database: Database, spec: Reconciliation, key: str) -> Explanation
     of_source = spec.model_copy(update={"population": "source"})
     with database.session(read_only=True) as session:
         return explain(session, bind(session, of_source), key)
+
+
+def holder(database: Database, spec: Reconciliation, key: str) -> str | None:
+    """The target that holds a source record, be that under `where` or not; None: none does, or there is no such record."""
+    everything = spec.source.model_copy(update={"where": None})
+    try:
+        found = explained(database, spec.model_copy(update={"source": everything}), key)
+    except NotFound:
+        return None
+    return None if found.link is None else str(found.link)
 
 
 def reconcile(

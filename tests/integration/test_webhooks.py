@@ -250,6 +250,20 @@ def test_no_reservation_is_linked_and_the_answer_says_why(hcp: Database, home: W
     assert plans_of(hcp) == []
 
 
+def test_a_linked_job_that_is_called_off_is_still_held_and_that_is_said(hcp: Database, home: Workspace) -> None:
+    """HCP-12: an event for a linked job updates it, also where the rules leave such a job out; its link stays."""
+    off = {**job("job_held", "2026-04-20T10:00:00Z", 2, work_status="canceled"), "event": "job.canceled"}
+    gone = {**job("job_held", "2026-04-20T10:00:00Z", 2, updated_at="2026-03-03T00:00:00Z"), "event": "job.deleted"}
+    with served(application(home, hcp)) as address:
+        answers = [send(address, payload).json for payload in (off, gone)]
+    held = "job job_held updated; reservation 12 holds it; job job_held is"
+    assert [(answer["state"], answer["said"]) for answer in answers] == [
+        ("success", f"{held} canceled"), ("success", f"{held} deleted"),
+    ]  # fmt: skip
+    assert links(hcp) == {12: "job_held"}
+    assert rows(hcp, "SELECT work_status FROM hcp_jobs") == [("deleted",)]
+
+
 def test_what_was_written_and_is_not_right_has_failed_at_once(hcp: Database, home: Workspace) -> None:
     """HCP-12: a link that verify.sql does not find is no success, and no second attempt makes one of it."""
     sign_for_all(hcp, home)
