@@ -211,6 +211,8 @@ def _worked_off(database: Database, workspace: Workspace, hook: Hook, event: Eve
         arrival = hook.read(event.payload)
     except LoadFailed as error:
         return _skipped(event, f"{event.kind or 'the event'} cannot be read: {error}")
+    except Exception as error:  # a fault of ours: it must not keep the others waiting
+        return _failed(event, event.attempts + 1, said(error).rstrip("."))
     if arrival.row is None:
         return _skipped(event, arrival.nothing)
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlglot import exp
@@ -156,8 +156,15 @@ def around(spec: Reconciliation, row: Mapping[str, Any]) -> Filter:
         default=0,
     )  # fmt: skip
     margin = max(timedelta(days=1), timedelta(microseconds=2 * int(widest)))
-    day = at.astimezone(UTC)
-    return Filter(None, f"{day - margin:%Y-%m-%d}", f"{day + margin:%Y-%m-%d}")
+    return Filter(None, _day(at, -margin), _day(at, margin))
+
+
+def _day(at: datetime, apart: timedelta) -> str:
+    """The day in UTC, so far from a moment; where the calendar ends, its first or last one."""
+    try:
+        return (at.astimezone(UTC) + apart).date().isoformat()
+    except OverflowError:
+        return (date.min if apart < timedelta() else date.max).isoformat()
 
 
 def _decided(database: Database, spec: Reconciliation, run: Run, key: str) -> dict[str, Any]:

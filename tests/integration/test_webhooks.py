@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -443,6 +443,41 @@ def test_what_goes_wrong_is_kept_and_tried_again_with_the_next_event(hcp: Databa
     with served(application(home, hcp)) as address:
         send(address, job("job_held", "2026-04-20T10:30:00Z", 2))
     assert [state for state, _ in kept(hcp)] == ["success", "success", "skipped"]
+
+
+def test_an_event_at_the_end_of_the_calendar_keeps_no_other_waiting(hcp: Database, home: Workspace) -> None:
+    """HCP-12: a time that no day in UTC has is an event that cannot be read; days about the last one end with it."""
+    sign_for_all(hcp, home)
+    execute(hcp, "UPDATE reservations SET final_service_time = '9999-12-31 23:30+00' WHERE id = 11")
+    early = job("job_1", "0001-01-01T00:00:00+05:00")
+    with served(application(home, hcp)) as address:
+        first = send(address, early)
+        last = send(address, job("job_2", "9999-12-31T23:00:00Z", 2, updated_at="0001-01-01T00:00:00Z"))
+    said = "job.scheduled cannot be read: HousecallPro gave job job_1, which cannot be read."
+    assert first.json["state"] == "skipped"
+    assert first.json["said"].startswith(said)
+    assert "beyond the calendar" in first.json["said"]
+    assert last.json["state"] == "success", last
+    assert rows(hcp, "SELECT limited ->> 'from', limited ->> 'to' FROM recon.runs") == [("9999-12-30", "9999-12-31")]
+
+
+def test_a_fault_in_reading_an_event_is_a_failed_attempt_and_the_next_is_worked_off(
+    hcp: Database, home: Workspace
+) -> None:
+    """HCP-12: whatever is wrong with one event, those behind it are not kept waiting."""
+    hook = known_hooks()["housecallpro"]
+
+    def broken(payload: Mapping[str, Any]) -> Any:
+        if payload["job"]["id"] == "job_1":
+            raise ZeroDivisionError
+        return hook.read(payload)
+
+    for payload in (job("job_1"), job("job_held", "2026-04-20T10:30:00Z", 2)):
+        events.store(hcp, home, hook, json.dumps(payload).encode(), payload, None)
+    assert events.work_off(hcp, home, {"housecallpro": replace(hook, read=broken)}) == 2
+    (waits, why), (done, _) = kept(hcp)
+    assert (waits, done) == ("pending", "success")
+    assert why.startswith("failed: Something unforeseen went wrong (ZeroDivisionError); attempt 1 of 5")
 
 
 def test_one_arrival_works_off_so_many_and_the_rest_waits(hcp: Database, home: Workspace) -> None:

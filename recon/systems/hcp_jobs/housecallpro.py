@@ -188,7 +188,10 @@ def _time(document: Mapping[str, Any], name: str, said: str) -> datetime | None:
         raise _unreadable(said, name, "is no time in ISO 8601") from None
     if when.tzinfo is None:
         raise _unreadable(said, name, "has no time zone, so nobody knows which moment it is")
-    return when.astimezone(UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:  # in the first or the last hours of the calendar, by its zone
+        raise _unreadable(said, name, "is beyond the calendar") from None
 
 
 def _unreadable(said: str, name: str, why: str) -> OutsideFailed:

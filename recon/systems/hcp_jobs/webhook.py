@@ -100,9 +100,9 @@ def _happened_at(payload: Mapping[str, Any]) -> datetime | None:
     text = payload.get("event_occurred_at")
     try:
         at = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return at.astimezone(UTC) if at and at.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return at if at and at.tzinfo else None
 
 
 HOOK = Hook(
