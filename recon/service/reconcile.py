@@ -17,10 +17,10 @@ from sqlglot import exp
 from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
-from recon.backfill import sign_off, standing
+from recon.backfill import shipped, sign_off, standing
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
-from recon.database.connect import Database, Session
+from recon.database.connect import Database
 from recon.errors import CheckErrored, NotFound, ReconError, SpecError, VerifyFailed
 from recon.matching import run as runs
 from recon.matching.bind import bind
@@ -31,6 +31,7 @@ from recon.matching.pool import Filter
 from recon.matching.run import Run
 from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation
+from recon.systems import shipped_standing
 from recon.whole_way import approve_unattended
 from recon.workspace import Workspace
 
@@ -100,7 +101,7 @@ def reconcile(
         return Reconciled(None, f"pass {decided['pass']} proposes {partner}, which a person must confirm")
     if decided.get("outcome") != "matched":
         return Reconciled(None, _why(explained(database, spec, found.key)))
-    if waiting := _in_the_way(database, workspace, spec, run):
+    if waiting := in_the_way(database, workspace, spec, run):
         return Reconciled(None, waiting.words, waiting.plan)
     plan = plans.make(
         database, workspace, spec, workspace.actor, run=run.run, allow_limited=True, again=False,
@@ -226,7 +227,7 @@ def _is_key(held: exp.Column) -> exp.EQ:
     return exp.EQ(this=exp.cast(held, "text"), expression=exp.cast(exp.Parameter(this=exp.Literal.number(1)), "text"))
 
 
-def _in_the_way(database: Database, workspace: Workspace, spec: Reconciliation, run: Run) -> Reconciled | None:
+def in_the_way(database: Database, workspace: Workspace, spec: Reconciliation, run: Run) -> Reconciled | None:
     """A plan that waits and must not give way: somebody approved it, or ours would only wait in its place."""
     now = datetime.now(UTC)
     waiting = next(
@@ -238,23 +239,32 @@ def _in_the_way(database: Database, workspace: Workspace, spec: Reconciliation, 
         return None
     if waiting.state == "approved":
         return Reconciled(None, f"plan {waiting.plan} is approved and waits to be applied", waiting.plan)
-    with database.session(read_only=True) as session:
-        why = _not_covered(session, database, workspace, spec, run)
+    why = _not_covered(database, workspace, spec, run)
     return Reconciled(None, _awaited(waiting, why), waiting.plan) if why is not None else None
 
 
-def _not_covered(
-    session: Session, database: Database, workspace: Workspace, spec: Reconciliation, run: Run
-) -> str | None:
-    """Why no standing sign-off would cover a plan of what the run matched; None: one would."""
+def _not_covered(database: Database, workspace: Workspace, spec: Reconciliation, run: Run) -> str | None:
+    """Why no standing sign-off would cover a plan of what the run matched; None: one would.
+
+    What ships with recon is given here where it is for this place, as it would be for the plan itself.
+    """
     environment, rules = standing.environment_of(workspace, database), workspace.policy
     rows = run.outcomes.get("matched", 0)
+    with database.session(read_only=True) as session:
+        place, items = relations.identity(session), standing.read(session, spec.name)
     meant = {
         "reconciliation": spec.name, "spec_digest": spec.digest, "actions": {"link": rows}, "rows": rows,
-        "tolerance_rows": rules.plan.tolerance_rows, "environment": environment,
-        "database": relations.identity(session),
+        "tolerance_rows": rules.plan.tolerance_rows, "environment": environment, "database": place,
     }  # fmt: skip
-    reasons = [standing.why_not(item, meant, environment, rules.sign_off) for item in standing.read(session, spec.name)]
+    reasons = [standing.why_not(item, meant, environment, rules.sign_off) for item in items]
+    ships = shipped_standing(spec.name) if "" not in reasons else None
+    if ships is not None:
+        given = shipped.give(database, workspace, ships, workspace.actor)
+        reasons.append(
+            f"the standing sign-off that ships with recon: {given}"
+            if isinstance(given, str)
+            else standing.why_not(given, meant, environment, rules.sign_off)
+        )
     return None if "" in reasons else "; ".join(dict.fromkeys(reasons))
 
 

@@ -16,6 +16,8 @@ from recon.backfill.standing import SHIPS, Standing
 from recon.database.connect import Database
 from recon.errors import NotApproved
 from recon.matching import run as runs
+from recon.matching.pool import Filter
+from recon.service.reconcile import in_the_way
 from recon.systems import shipped_standing
 from recon.whole_way import Way, Wish
 from recon.workspace import Workspace
@@ -212,3 +214,19 @@ def test_nobody_acts_under_its_name(hcp: Database, workspace: Workspace) -> None
     """HCP-13: a person who takes the name gives nothing."""
     with pytest.raises(NotApproved, match="is no person"):
         standing.give(hcp, workspace, HCP, "Ships  with RECON", rows=1, days=1, actions=["link"])
+
+
+def test_a_plan_of_a_dry_run_keeps_no_event_waiting_where_what_ships_covers_its_own(
+    hcp: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HCP-12, HCP-13: what ships is given for a webhook's plan as for a run's, and where it is not, the words say why."""
+    spec = workspace.spec(HCP)
+    run = runs.match(hcp, spec, "ann", Filter(None, "2026-04-02", "2026-04-03"))
+    monkeypatch.setenv("RECON_ENVIRONMENT", "production")
+    waits = in_the_way(hcp, Workspace(workspace.root), spec, run)
+    assert waits is not None
+    assert waits.words.endswith("that ships with recon: it is for development, and this is production)")
+    assert rows(hcp, GIVEN) == []
+    monkeypatch.delenv("RECON_ENVIRONMENT")
+    assert in_the_way(hcp, Workspace(workspace.root), spec, run) is None
+    assert [name for _, name, _, _ in rows(hcp, GIVEN)] == [SHIPS]
