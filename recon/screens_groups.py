@@ -51,8 +51,12 @@ def ended(group: str, members: Sequence[Member], exit_code: int) -> None:
     _errors(members, exit_code)
 
 
-def demos(document: Mapping[str, Any], exit_code: int) -> None:
-    """The end of a group's demo: what each object became, and where one reads of it."""
+def demos(document: Mapping[str, Any], exit_code: int, where: str) -> None:
+    """The end of a group's demo: what each object became, and where one reads of it.
+
+    Args:
+        where: the options by which other commands find the demo.
+    """
     rows: list[list[object]] = []
     for item in document["members"]:
         counts = item.get("statistics", {})
@@ -71,8 +75,8 @@ def demos(document: Mapping[str, Any], exit_code: int) -> None:
         console.print(f"Report  {escape(item['report'])}", soft_wrap=True)
     first = document["members"][0]["reconciliation"]
     console.print(
-        f"Look closer: recon notebook explore {first} --database demo"
-        f" · recon decisions {first} --database demo · recon list"
+        escape(f"Look closer: recon notebook explore {first} {where} · recon decisions {first} {where} · recon list"),
+        soft_wrap=True,
     )
     if exit_code:
         console.print(f"[yellow]Ended with {exit_code}: {_CODES[exit_code]}.[/]")

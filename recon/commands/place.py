@@ -28,6 +28,7 @@ from recon.commands.shared import (
 from recon.errors import UsageError, visible
 
 if TYPE_CHECKING:
+    from recon.backfill.plan import Plan
     from recon.workspace import Workspace
 
 _NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making the report"}
@@ -91,7 +92,7 @@ def _demo_group(place: Workspace, group: str, as_json: bool) -> int:
     ]
     code = groups.worst(ended)
     if not show({**document, "exit_code": code}, as_json):
-        screens_groups.demos(document, code)
+        screens_groups.demos(document, code, _where(place))
     return code
 
 
@@ -112,9 +113,25 @@ def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[st
         f"\n[bold green]{_brought(result)}[/]"
         f" ({screens.percent(result['coverage_before'])} → {screens.percent(result['coverage_after'])}),"
         f" {'verified' if result['verified'] else 'NOT verified'}{_precision(steps)}."
-        f"\nLook closer: recon notebook explore {system} --database demo · recon revert {result['plan']} --database demo"
+        f"\nLook closer: {screens.escape(look_closer(place, system, steps['plan']))}",
+        soft_wrap=True,
     )
     return result
+
+
+def look_closer(place: Workspace, system: str, plan: Plan) -> str:
+    """Commands that work once the demo has ended: what stood in for an outside system answers no more by then."""
+    what = "review" if "outside" in plan.document else "revert"
+    return f"recon notebook explore {system} {_where(place)} · recon {what} {plan.plan} {_where(place)}"
+
+
+def _where(place: Workspace) -> str:
+    """The options by which other commands find the demo from here; a workspace that they find by themselves is not named."""
+    try:
+        near = find_workspace(None).root
+    except UsageError:
+        near = None
+    return "--database demo" + ("" if near == place.root else f" --workspace {shlex.quote(str(place.root))}")
 
 
 def _brought(result: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -327,7 +328,11 @@ def test_a_demo_that_leaves_breaks_says_so_by_its_exit_code(tmp_path: Path) -> N
         assert ended.code == 3
         assert ended.json["verified"]
         assert ended.json["linked_after"] < ended.json["total"]
-        assert recon("demo", "financial_transactions", "--workspace", str(tmp_path)).code == 3
+        shown = recon("demo", "financial_transactions", "--workspace", str(tmp_path))
+        assert shown.code == 3
+        said = shown.out.split("Look closer: recon notebook explore")[1].split(" · recon revert ")[1]
+        undone = recon("revert", *shlex.split(said))  # as it stands there
+        assert (undone.code, undone.err) == (0, "")
     finally:
         embedded.discard(tmp_path / ".recon")
 

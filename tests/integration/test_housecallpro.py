@@ -136,7 +136,10 @@ def test_a_job_without_an_id_is_given_without_one_and_counted_once(account: Hous
     ("job", "says"),
     [
         ({"id": "job_5", "schedule": {"scheduled_start": "2025-06-30T12:00:00"}}, "scheduled_start has no time zone"),
-        ({"id": "job_5", "schedule": {"scheduled_end": "0001-01-01T00:00:00+05:00"}}, "scheduled_end is beyond the calendar"),
+        (
+            {"id": "job_5", "schedule": {"scheduled_end": "0001-01-01T00:00:00+05:00"}},
+            "scheduled_end is beyond the calendar",
+        ),
         ({"id": "job_5", "schedule": {"scheduled_end": "soon"}}, "scheduled_end is no time"),
         ({"id": "job_5", "updated_at": 1750000000}, "updated_at is no time"),
         ({"id": "job_5", "customer": "cus_1"}, "customer is no object"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from recon.backfill import bundle, shipped, standing
 from recon.backfill import plan as plans
 from recon.backfill.shipped import Shipped
 from recon.backfill.standing import SHIPS, Standing
+from recon.commands.place import look_closer
 from recon.database.connect import Database
 from recon.errors import NotApproved
 from recon.matching import run as runs
@@ -23,7 +25,7 @@ from recon.whole_way import Way, Wish
 from recon.workspace import Workspace
 from tests.hcp import AIRTABLE, HCP, own_spec, sampled
 from tests.signing import policy
-from tests.support import RENT, ROOT, rows
+from tests.support import RENT, ROOT, recon, rows
 
 pytestmark = pytest.mark.one_engine
 
@@ -230,3 +232,17 @@ def test_a_plan_of_a_dry_run_keeps_no_event_waiting_where_what_ships_covers_its_
     monkeypatch.delenv("RECON_ENVIRONMENT")
     assert in_the_way(hcp, Workspace(workspace.root), spec, run) is None
     assert [name for _, name, _, _ in rows(hcp, GIVEN)] == [SHIPS]
+
+
+def test_after_the_demo_nothing_is_suggested_that_must_reach_what_stood_in(
+    hcp: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the end of `recon demo hcp_jobs` names works without the settings of the outside systems."""
+    ((plan,),) = rows(hcp, "SELECT plan FROM recon.plans ORDER BY created_at LIMIT 1")
+    said = look_closer(workspace, HCP, plans.load(hcp, workspace, plan))
+    for name in AIRTABLE:
+        monkeypatch.delenv(name)
+    _, command = said.split(" · ")
+    program, *words = shlex.split(command.replace("--database demo", ""))
+    shown = recon(*words, url=hcp.url)
+    assert (program, shown.code, shown.err) == ("recon", 0, "")
