@@ -98,9 +98,9 @@ def _standing(bound: Bound, found: Found, row: Mapping[str, Any], around: Standi
             holder = (
                 f"{called(bound, 't', 'target')} {partner}"
                 if bound.other == "s"
-                else f"it holds {called(bound, 's', 'source')} {partner}"
+                else f"{called(bound, 's', 'source')} {partner}"
             )
-            return "already_linked", f"by {holder}" if bound.other == "s" else holder
+            return "already_linked", f"{'by' if bound.other == 's' else 'to'} {holder}"
         if key in around.taken:
             taker, name = around.taken[key]
             word = called(bound, bound.population, " ").strip()

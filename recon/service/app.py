@@ -40,7 +40,10 @@ def application(workspace: Workspace, database: Database, answer_seconds: float 
         await place.finished()
 
     # Without its pages of documentation, which load from outside hosts.
-    app = FastAPI(title="recon", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="recon", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,  # to an address by the name that the sender chose, and senders do not follow
+    )  # fmt: skip
     app.state.place = place
     for router in ROUTERS:
         app.include_router(router)

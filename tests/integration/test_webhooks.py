@@ -231,7 +231,7 @@ def test_no_reservation_is_linked_and_the_answer_says_why(hcp: Database, home: W
         "no property": (job("b", property_=9), "no reservation linked to job b: ", "No target record has customer_id cus_9"),
         "no ids": (job("c", customer=None, address=None), "no reservation linked to job c: ", "no customer_id and no address_id"),
         "no time": (job("d", None), "no reservation linked to job d: ", "a value of the window is empty"),
-        "held": (job("e", "2026-04-20T10:10:00Z", 2), "no reservation linked to job e: ", "12 it holds source job_held"),
+        "held": (job("e", "2026-04-20T10:10:00Z", 2), "no reservation linked to job e: ", "is linked already: 12 to source job_held"),
         "canceled": ({**job("f"), "event": "job.canceled"}, "no reservation linked to job f: ", "job f is canceled"),
     }  # fmt: skip
     with served(application(home, hcp)) as address:
@@ -347,6 +347,8 @@ def test_what_is_not_signed_right_or_is_no_event_is_refused_and_not_kept(hcp: Da
             assert SECRET not in str(answer)
         endless = ask(address, "POST", "/webhooks/housecallpro", iter([b" " * 65536] * 17), {})  # pyright: ignore[reportArgumentType]
         nowhere = send(address, job("job_1"), "/webhooks/rent_payments")
+        slash = send(address, job("job_1"), "/webhooks/housecallpro/")
+    assert slash.status == 404  # led nowhere by an address of the sender's choice
     assert endless.status == 413
     assert (nowhere.status, "housecallpro" in nowhere.json["what"]) == (404, True)
     with served(application(settings(home, RECON_HOUSECALLPRO_WEBHOOK_SECRET=""), hcp)) as address:
