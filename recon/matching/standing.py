@@ -135,7 +135,9 @@ def _run(
                 latest.run, latest.started_at, outcome, rule, confidence, reason, shown_key(theirs[:half]),
                 privacy.evidence(bound, evidence), other_rules, said,
             )  # fmt: skip
-        elif rule is not None and None not in theirs[half:]:
+        elif (
+            rule is not None and None not in theirs[half:] and None not in texts
+        ):  # one without a partner takes nothing
             taken[theirs[half:]] = (shown_key(mine), rule)
     return latest.run, decided, taken if bound.spec.cardinality == "one_to_one" else {}
 

@@ -23,6 +23,7 @@ from recon.database import relations, tables
 from recon.database.connect import Database
 from recon.errors import CheckErrored, NotFound, ReconError, SpecError, VerifyFailed
 from recon.matching import run as runs
+from recon.matching.because import called
 from recon.matching.bind import bind
 from recon.matching.bound import key_names
 from recon.matching.explain import Explanation, explain
@@ -100,7 +101,8 @@ def reconcile(
         partner = decided["holder"]
         return Reconciled(None, f"pass {decided['pass']} proposes {partner}, which a person must confirm")
     if decided.get("outcome") != "matched":
-        return Reconciled(None, _why(explained(database, spec, found.key)))
+        now = explained(database, spec, found.key)
+        return Reconciled(None, _tied(database, spec, run, now) or _why(now))
     if waiting := in_the_way(database, workspace, spec, run):
         return Reconciled(None, waiting.words, waiting.plan)
     plan = plans.make(
@@ -179,6 +181,20 @@ def _decided(database: Database, spec: Reconciliation, run: Run, key: str) -> di
         mine = _is_key(column("d", bound.key_names("s")[0]))
         rows = session.rows(found.from_(own).where(mine).sql(DIALECT), key)
     return {"outcome": rows[0][0], "pass": rows[0][1], "holder": str(shown_key(rows[0][2:]))} if rows else {}
+
+
+def _tied(database: Database, spec: Reconciliation, run: Run, found: Explanation) -> str:
+    """That a target may take the record and others as well, and a person must choose; empty: none of its targets is so."""
+    candidates = {str(item.key) for rule in found.passes for item in rule.candidates if item.standing == "candidate"}
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        own = tables.own("decisions", run.run)
+        own.set("alias", exp.TableAlias(this=identifier("d")))
+        ambiguous = exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("ambiguous"))
+        keys = exp.Select(expressions=[column("d", name) for name in bound.key_names("t")]).from_(own).where(ambiguous)
+        tied = [str(shown_key(row)) for row in session.rows(keys.sql(DIALECT)) if str(shown_key(row)) in candidates]
+    which = f"{called(bound, 't')} {', '.join(tied)}"
+    return f"{which}: equally good candidates: a person must choose" if tied else ""
 
 
 def _why(found: Explanation) -> str:

@@ -250,6 +250,19 @@ def test_no_reservation_is_linked_and_the_answer_says_why(hcp: Database, home: W
     assert plans_of(hcp) == []
 
 
+def test_two_jobs_as_near_as_each_other_wait_for_a_person(hcp: Database, home: Workspace) -> None:
+    """HCP-06, HCP-12: the second of two jobs that are equally near is told of the tie; nobody has taken the reservation."""
+    with served(application(home, hcp)) as address:
+        send(address, job("job_1"))
+        tied = send(address, job("job_2", "2026-03-10T09:40:00Z"))
+    assert tied.json["said"] == (
+        "no reservation linked to job job_2: target record 10: equally good candidates: a person must choose"
+    )
+    explained = recon("explain", "hcp_jobs", "--key", "10", "--workspace", str(home.root), url=hcp.url)
+    assert "None" not in explained.out
+    assert links(hcp) == {12: "job_held"}
+
+
 def test_a_linked_job_that_is_called_off_is_still_held_and_that_is_said(hcp: Database, home: Workspace) -> None:
     """HCP-12: an event for a linked job updates it, also where the rules leave such a job out; its link stays."""
     off = {**job("job_held", "2026-04-20T10:00:00Z", 2, work_status="canceled"), "event": "job.canceled"}
