@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from recon.backfill import standing
+from recon.backfill.sign_off import UNDOABLE
 from recon.backfill.standing import SHIPS, Limits, Standing, environment_of
 from recon.database import tables
-from recon.database.connect import Database
+from recon.database.connect import Database, Session
 from recon.workspace import Workspace
 
 DEVELOPMENT = "development"  # the only environment that anything ships for
@@ -54,6 +57,8 @@ def give(database: Database, workspace: Workspace, shipped: Shipped, actor: str)
         session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, f"standing {name}")
         limits = Limits(sorted(shipped.actions), shipped.rows, days, here)
         document = standing.document_of(session, workspace, name, shipped.rules, SHIPS, limits)
+        if was := _written_as(session, document["database"]):
+            return f"it is for {DEVELOPMENT}, and this database was written as {was[0]} (plan {was[1]})"
         for item in standing.read(session, name):
             if item.given_by != SHIPS:
                 continue
@@ -65,3 +70,18 @@ def give(database: Database, workspace: Workspace, shipped: Shipped, actor: str)
                 return f"{item.id} is there, and does not cover the plan"
         standing.keep(session, document, actor, given_by=SHIPS, ships_with_recon=True)
     return standing.load(database, name, document["id"])
+
+
+def _written_as(session: Session, place: Mapping[str, str]) -> tuple[str, str] | None:
+    """Another environment than development under which this very database was written, and by which plan.
+
+    Whoever may set RECON_ENVIRONMENT may call any place development; what was written here tells otherwise. A copy
+    restored elsewhere is another database, and what is told of the first says nothing of it.
+    """
+    found = session.rows(
+        "SELECT document::jsonb ->> 'environment', plan FROM recon.plans WHERE state = ANY ($1)"
+        " AND document::jsonb ->> 'environment' <> $2 AND document::jsonb -> 'database' = $3::jsonb"
+        " ORDER BY created_at DESC, plan LIMIT 1",
+        [*UNDOABLE, "reverted"], DEVELOPMENT, json.dumps(place),
+    )  # fmt: skip
+    return found[0] if found else None

@@ -154,6 +154,28 @@ def test_production_waits_for_a_reviewer_and_says_what_to_do(
     assert [given_by for _, given_by, *_ in rows(hcp, GIVEN)] == ["bob"]
 
 
+def test_a_database_that_was_written_as_production_is_no_development(
+    hcp: Database, workspace: Workspace, planned: tuple[Database, Path, str]
+) -> None:
+    """HCP-13: who sets RECON_ENVIRONMENT=development for production's own database needs a reviewer still."""
+    _, _, plan = planned
+    with hcp.session() as session:
+        session.execute(
+            "UPDATE recon.plans SET state = 'verified', document = replace(document, $2, $3) WHERE plan = $1",
+            plan, '"environment":"development"', '"environment":"production"',
+        )  # fmt: skip
+    try:
+        said = shipped.give(hcp, workspace, item(), "ann")
+    finally:
+        with hcp.session() as session:
+            session.execute(
+                "UPDATE recon.plans SET document = replace(document, $2, $3) WHERE plan = $1",
+                plan, '"environment":"production"', '"environment":"development"',
+            )  # fmt: skip
+    assert said == f"it is for development, and this database was written as production (plan {plan})"
+    assert rows(hcp, GIVEN) == []
+
+
 def refused(database: Database, place: Workspace, said: str) -> None:
     way = signed(database, place)
     assert way.signing is not None
