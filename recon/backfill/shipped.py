@@ -65,7 +65,7 @@ def give(database: Database, workspace: Workspace, shipped: Shipped, actor: str)
             if item.withdrawn_at is not None:
                 return f"{item.withdrawn_by} withdrew {item.id}: {item.withdrawn_reason}"
             ends = min(item.expires, item.given + timedelta(days=policy.standing_days))
-            same = (item.document["spec_digest"], item.document["database"]) == (shipped.rules, document["database"])
+            same = all(item.document.get(part) == document[part] for part in ("spec_digest", "database", "outside"))
             if same and datetime.now(UTC) < ends:
                 return f"{item.id} is there, and does not cover the plan"
         standing.keep(session, document, actor, given_by=SHIPS, ships_with_recon=True)

@@ -1,7 +1,8 @@
 """Standing sign-offs: a reviewer signs once for the plans of one reconciliation, within limits, for unattended runs.
 
 What is signed is a document of its own: reconciliation, digest of its rules, allowed actions, caps, environment,
-database and expiry. Any change of the rules makes another digest, so it covers no plan by changed rules.
+database, the place of the outside system that is written too, and expiry. Any change of the rules makes another digest,
+so it covers no plan by changed rules.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from recon.backfill import audit, bundle, signatures
+from recon.backfill import audit, bundle, outside_bundle, signatures
 from recon.backfill.signatures import Signers
 from recon.backfill.voices import RECORDED, SIGNED, Voice, acting
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import IllegalMove, NotApproved, NotFound, UsageError, did_you_mean
+from recon.spec import Reconciliation
 from recon.workspace import SignOffPolicy, Workspace, same_person
 from recon.workspace import reason as checked_reason
 
@@ -89,7 +91,8 @@ def give(
         key: the SSH key to sign with; without one it is recorded by name.
 
     Raises:
-        UsageError: a limit makes no sense.
+        UsageError: a limit makes no sense, or a setting is missing that says where the outside system is.
+        NotFound: there is no such reconciliation, or its outside system is not installed.
         NotApproved: the policy wants a signature, or the key is not listed for this person.
     """
     acting(actor, database)
@@ -142,6 +145,7 @@ def document_of(
         "caps": {"rows": limits.rows, "tolerance_rows": workspace.policy.plan.tolerance_rows},
         "environment": limits.environment,
         "database": relations.identity(session),
+        "outside": outside_of(workspace.spec(name), workspace),
         "given": given.isoformat(),
         "expires": (given + timedelta(days=limits.days)).isoformat(),
         "given_by": by,
@@ -169,6 +173,14 @@ def keep(
     said: dict[str, object] = {part: row[part] for part in ("digest", "method", "key")}
     said |= {"standing": document["id"], **detail}
     audit.append(session, actor, "standing given", reconciliation=name, detail=said)
+
+
+def outside_of(spec: Reconciliation, workspace: Workspace) -> dict[str, str] | None:
+    """Where plans of a spec write outside, by the settings here; None: they write tables only. Raises UsageError, NotFound."""
+    if (outside := spec.target.outside) is None:
+        return None
+    where = outside_bundle.place(outside, workspace.variables)
+    return {"system": outside.system, "object": outside.object, "place": where}
 
 
 def _sensible(rows: int, days: int, actions: Sequence[str], policy: SignOffPolicy) -> None:
@@ -305,8 +317,21 @@ def why_not(
             f"it is for {document['environment']}",
         ),
         (document["database"] != plan["database"], "it is for another database"),
+        (bool(elsewhere := _elsewhere(document, plan, undoing)), elsewhere),
     )
     return next((reason for failed, reason in tests if failed), "")
+
+
+def _elsewhere(document: Mapping[str, Any], plan: Mapping[str, Any], undoing: bool) -> str:
+    """Why a plan may not write where it does outside; nothing: it may, or it writes tables only."""
+    planned: Mapping[str, Any] | None = plan.get("outside")
+    if not planned:
+        return ""
+    given: Mapping[str, Any] | None = document.get("outside")
+    if not given:  # given before places were named; what was written under it then may be undone
+        return "" if undoing else f"it does not say for which place of {planned['system']} it is"
+    same = all(given.get(part) == planned[part] for part in ("system", "object", "place"))
+    return "" if same else f"it is for another place of {planned['system']}"
 
 
 def _voice(item: Standing, signers: Signers, undoing: bool) -> Voice:

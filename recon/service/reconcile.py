@@ -271,6 +271,7 @@ def _not_covered(database: Database, workspace: Workspace, spec: Reconciliation,
     meant = {
         "reconciliation": spec.name, "spec_digest": spec.digest, "actions": {"link": rows}, "rows": rows,
         "tolerance_rows": rules.plan.tolerance_rows, "environment": environment, "database": place,
+        "outside": standing.outside_of(spec, workspace),
     }  # fmt: skip
     reasons = [standing.why_not(item, meant, environment, rules.sign_off) for item in items]
     ships = shipped_standing(spec.name) if "" not in reasons else None

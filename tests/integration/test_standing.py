@@ -19,7 +19,9 @@ from recon.database.connect import Database
 from recon.errors import IllegalMove, NotApproved, NotFound, UsageError
 from recon.matching import run as runs
 from recon.reports.data import gather
+from recon.stand_ins.server import served
 from recon.workspace import Workspace
+from tests.shop import Shop, installed
 from tests.signing import Keys, needs_ssh_keygen, policy
 from tests.support import RENT, execute, load_rent_sample, recon, rows
 
@@ -206,6 +208,73 @@ def test_a_rejected_plan_stays_rejected(rent: Database, workspace: Workspace, pl
     with pytest.raises(IllegalMove):
         applying.apply(rent, workspace, plan.plan, "ann", execute=True)
     assert rows(rent, "SELECT count(*) FROM recon.audit_log WHERE event = 'standing used'") == [(0,)]
+
+
+# -- the place of an outside system ----------------------------------------------------------------------
+
+SHOPPED = """\
+name: shopped
+target: {table: pay, key: id, outside: {system: shop, object: payments, record: shop_id}}
+source: {table: lease, key: id}
+link: {column: lease_id}
+passes: [{name: by_code, on: {code: code}}]
+"""
+
+
+def test_it_is_for_one_place_of_an_outside_system(database: Database, workspace: Workspace, tmp_path: Path) -> None:
+    """HCP-13: what was signed for the base of a test covers no plan for another base, and the other way round."""
+    execute(
+        database,
+        "CREATE TABLE lease AS SELECT 1 AS id, 'c' AS code",
+        "ALTER TABLE lease ADD PRIMARY KEY (id)",
+        "CREATE TABLE pay AS SELECT 1 AS id, 'c' AS code, NULL::int AS lease_id, 'rec1' AS shop_id",
+        "ALTER TABLE pay ADD PRIMARY KEY (id)",
+    )
+    (workspace.root / "reconciliations" / "shopped.yaml").write_text(SHOPPED, encoding="utf-8")
+    spec = workspace.spec("shopped")
+    here, there = (Shop({"rec1": {"lease_id": None}}) for _ in range(2))
+    with installed(tmp_path / "packages"), served(here.app) as here.url, served(there.app) as there.url:
+
+        def settled(shop: Shop) -> Workspace:
+            shop.settings(workspace)
+            return Workspace(workspace.root)
+
+        def given(at: Workspace, actor: str) -> Standing:
+            return standing.give(database, at, "shopped", actor, rows=1, days=1, actions=["link"])
+
+        def refusal(at: Workspace, plan: Plan) -> str:
+            with pytest.raises(NotApproved) as error:
+                applying.apply(database, at, plan.plan, "ann", execute=True)
+            return error.value.why
+
+        elsewhere = given(settled(there), "bob")
+        place = {"system": "shop", "object": "payments", "place": f"{there.url}/payments"}
+        assert elsewhere.document["outside"] == place
+        at = settled(here)
+        runs.match(database, spec, "ann")
+        plan = plans.make(database, at, spec, "ann")
+        assert plan is not None
+        assert f"{elsewhere.id} does not cover it: it is for another place of shop" in refusal(at, plan)
+        before = given(at, "cleo")
+        for older in ({"outside": None}, {"outside": {**before.document["outside"], "object": "others"}}):
+            rewrite(database, before, older)
+            assert f"{before.id} does not cover it: it " in refusal(at, plan)
+        text = before.text.replace(f',"outside":{bundle.canonical(before.document["outside"])}', "")
+        assert "outside" not in json.loads(text)
+        with database.session() as session:
+            session.execute(
+                "UPDATE recon.standing_sign_offs SET document = $1, digest = $2 WHERE id = $3",
+                text, bundle.digest(text), before.id,
+            )  # fmt: skip
+        assert f"{before.id} does not cover it: it does not say for which place of shop it is" in refusal(at, plan)
+        assert (here.updates, there.updates) == ({}, {})
+        good = given(at, "dora")
+        assert applying.apply(database, at, plan.plan, "ann", execute=True).changed == 1
+        assert (here.updates, there.updates) == ({"rec1": 1}, {})
+        # What was written is undone under the one that was good then, and under one of before places were named.
+        with database.session() as session:
+            session.execute("DELETE FROM recon.standing_sign_offs WHERE id = $1", good.id)
+        assert reverting.revert(database, at, plan.plan, "ann", execute=True).state == "reverted"
 
 
 # -- policy ----------------------------------------------------------------------------------------------
