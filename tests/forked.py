@@ -20,24 +20,50 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tests.preloaded"])
 
 
+class Running:
+    """A command that was started, until the `with` ends: it is killed there if it has not ended by itself."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], cwd: Path | None) -> None:
+        self._arguments, self._folder = arguments, tempfile.TemporaryDirectory()
+        self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
+        given = (arguments, environment, str(cwd or Path.cwd()), self._out, self._err)
+        self._process = _server.Process(target=_command, args=given)
+        self._process.start()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.kill()
+        self._process.close()
+        self._folder.cleanup()
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of it runs on."""
+        if self._process.exitcode is None:
+            self._process.kill()
+        self._process.join()
+
+    def ended(self, timeout: float) -> tuple[int, str, str]:
+        """Wait for its end; gives its exit code and what it wrote to stdout and stderr.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer than `timeout` seconds.
+        """
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(["recon", *self._arguments], timeout)
+        return self._process.exitcode, self._out.read_text(), self._err.read_text()
+
+
 def run(arguments: list[str], environment: dict[str, str], cwd: Path | None, timeout: float) -> tuple[int, str, str]:
     """Run `recon` with these arguments; gives its exit code and what it wrote to stdout and stderr.
 
     Raises:
         subprocess.TimeoutExpired: it took longer than `timeout` seconds, and was killed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        process = _server.Process(target=_command, args=(arguments, environment, str(cwd or Path.cwd()), out, err))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(["recon", *arguments], timeout)
-        code = process.exitcode
-        process.close()
-        return code, out.read_text(), err.read_text()
+    with Running(arguments, environment, cwd) as running:
+        return running.ended(timeout)
 
 
 def _command(arguments: list[str], environment: dict[str, str], cwd: str, out: Path, err: Path) -> NoReturn:

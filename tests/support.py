@@ -65,14 +65,22 @@ class Ended:
         return json.loads(self.out)
 
 
+def _environment(url: str | None, user: str) -> dict[str, str]:
+    """That of a command: nothing of recon's but the person and the database."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RECON_")}
+    return environment | {"RECON_USER": user} | ({"RECON_DATABASE_URL": url} if url else {})
+
+
+def started(*arguments: str, url: str, user: str = "ann") -> forked.Running:
+    """The command line in a process of its own, which the test need not wait for."""
+    return forked.Running(list(arguments), _environment(url, user), None)
+
+
 def recon(
     *arguments: str, url: str | None = None, user: str = "ann", cwd: Path | None = None, anew: bool = False
 ) -> Ended:
     """Run the command line in a process of its own; `anew`: one that has imported nothing yet."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RECON_")}
-    environment["RECON_USER"] = user
-    if url:
-        environment["RECON_DATABASE_URL"] = url
+    environment = _environment(url, user)
     if not anew:
         return Ended(*forked.run(list(arguments), environment, cwd, COMMAND_SECONDS))
     command = [sys.executable, "-c", "from recon.cli import main; main()", *arguments]
