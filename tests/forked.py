@@ -44,6 +44,14 @@ class Running:
             self._process.kill()
         self._process.join()
 
+    def said(self) -> str:
+        """What it wrote to stdout so far."""
+        return self._out.read_text() if self._out.exists() else ""
+
+    def stop(self) -> None:
+        """SIGTERM: it may come to its end."""
+        self._process.terminate()
+
     def ended(self, timeout: float) -> tuple[int, str, str]:
         """Wait for its end; gives its exit code and what it wrote to stdout and stderr.
 
