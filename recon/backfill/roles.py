@@ -1,4 +1,4 @@
-"""The script of database roles for one reconciliation: plan, review, apply and owner, and what each of them may do.
+"""The script of database roles for one reconciliation: plan, review, apply, service and owner, and what each may do.
 
 It is printed and never run from here: a person reads it, and the owner of the database runs it. It can be run again,
 and for each further reconciliation of the same database; the rights on users' tables add up.
@@ -7,7 +7,7 @@ and for each further reconciliation of the same database; the rights on users' t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -23,6 +23,7 @@ from recon.names import DIALECT, quote
 from recon.spec import Reconciliation
 
 PLAN, REVIEW, APPLY, OWNER = "plan", "review", "apply", "owner"
+SERVICE = "service"  # takes events and works them off: it plans and applies too
 LONGEST_PREFIX = 40  # characters: with what follows it a name stays far below PostgreSQL's 63 bytes
 
 _LOG = {"audit_log": "INSERT", "audit_head": "UPDATE (entry, hash)", "plans": "UPDATE (state)"}
@@ -57,6 +58,7 @@ OWN_TABLES: dict[str, dict[str, str]] = {
         "check_results": "INSERT",
         "notebook_runs": _NOTEBOOKS,
     },
+    SERVICE: {"webhook_events": "INSERT, UPDATE"},
 }
 
 
@@ -89,13 +91,22 @@ def written(spec: Reconciliation) -> Written:
     return Written(tuple(dict.fromkeys(updated)), tuple(dict.fromkeys(inserted)))
 
 
-def script(database: Database, spec: Reconciliation, prefix: str = "recon") -> str:
+def script(
+    database: Database,
+    spec: Reconciliation,
+    prefix: str = "recon",
+    *,
+    fills: Mapping[str, str] | None = None,
+    receives: bool = False,
+) -> str:
     """The SQL that makes the roles and grants what a spec needs.
 
     Args:
         database: where its tables are; it is looked at, and nothing is granted.
         spec: the reconciliation.
         prefix: what the names of the roles begin with.
+        fills: further tables (their names as SQL) that every run fills, and the rights that this takes.
+        receives: whether events of an outside system are received for it.
 
     Raises:
         UsageError: no role can be named so.
@@ -106,13 +117,15 @@ def script(database: Database, spec: Reconciliation, prefix: str = "recon") -> s
             f"No role is named after {prefix[:80]!r}.",
             why=f"A prefix has letters from a to z, digits and _, at most {LONGEST_PREFIX}; pg_ is PostgreSQL's own.",
         )
-    roles = {kind: f"{prefix}_{kind}" for kind in (PLAN, REVIEW, APPLY, OWNER)}
+    kinds = (PLAN, REVIEW, APPLY, OWNER, *([SERVICE] if receives else []))
+    roles = {kind: f"{prefix}_{kind}" for kind in kinds}
     tables.ensure(database)
     with database.session(read_only=True) as session:
         parts = [
             *_roles(session, roles),
             *_own_tables(roles),
             *_users_tables(session, spec, roles),
+            *_filled(fills or {}, roles[PLAN]),
         ]
     return "\n\n".join(["BEGIN;", *parts, "COMMIT;"]) + "\n"
 
@@ -136,6 +149,7 @@ def _roles(session: Session, roles: dict[str, str]) -> list[str]:
         f" GRANT {owner} TO CURRENT_USER; END IF;\nEND $owner$;",
         f"GRANT CONNECT ON DATABASE {database} TO {_all(roles)}, {owner};\n"
         f"GRANT TEMPORARY ON DATABASE {database} TO {plan}, {quote(roles[REVIEW])};",
+        *_service(roles),
         "-- A schema is only given to a role that could have made it.\n"
         f"GRANT CREATE ON DATABASE {database} TO {owner};\n"
         f"ALTER SCHEMA recon OWNER TO {owner};\n"
@@ -144,6 +158,13 @@ def _roles(session: Session, roles: dict[str, str]) -> list[str]:
         f"GRANT USAGE ON SCHEMA recon TO {_all(roles)};\n"
         f"GRANT CREATE ON SCHEMA recon TO {plan};",
     ]
+
+
+def _service(roles: dict[str, str]) -> list[str]:
+    if SERVICE not in roles:
+        return []
+    granted = f"GRANT {quote(roles[PLAN])}, {quote(roles[APPLY])} TO {quote(roles[SERVICE])};"
+    return [f"-- Who takes events plans and applies what they lead to, under a standing sign-off.\n{granted}"]
 
 
 def _own_tables(roles: dict[str, str]) -> list[str]:
@@ -156,7 +177,7 @@ def _own_tables(roles: dict[str, str]) -> list[str]:
             f"GRANT SELECT ON {name} TO {_all(roles)};",
         ]
         for kind, rights in OWN_TABLES.items():
-            if table.name in rights:
+            if kind in roles and table.name in rights:
                 lines.append(f"GRANT {rights[table.name]} ON {name} TO {quote(roles[kind])};")
     named = {kind: _text(name) for kind, name in roles.items()}
     function = resources.files("recon.backfill").joinpath("hand_over.sql").read_text(encoding="utf-8")
@@ -193,7 +214,21 @@ def _users_tables(session: Session, spec: Reconciliation, roles: dict[str, str])
     if table is not None and (changed.updated or changed.inserted):
         writing = _writing(session, table, changed, quote(roles[APPLY]))
         parts.append("-- And one role writes them, only the columns of this reconciliation.\n" + "\n".join(writing))
+    if SERVICE in roles and spec.source.relation is not None:
+        name = ".".join(quote(part) for part in _name(relations.table(session, spec.source.relation, "s").tree))
+        right = f"GRANT INSERT, UPDATE ON {name} TO {quote(roles[SERVICE])};"
+        parts.append(f"-- An event brings its record.\n{right}")
     return parts
+
+
+def _filled(fills: Mapping[str, str], plan: str) -> list[str]:
+    """The rights on tables that every run fills, for whoever matches."""
+    if not fills:
+        return []
+    schemas = sorted({exp.to_table(name, dialect=DIALECT).db for name in fills})
+    lines = [f"GRANT USAGE ON SCHEMA {quote(schema)} TO {quote(plan)};" for schema in schemas]
+    lines += [f"GRANT {rights} ON {name} TO {quote(plan)};" for name, rights in fills.items()]
+    return ["-- Every run fills these.\n" + "\n".join(lines)]
 
 
 def _writing(session: Session, table: Relation, changed: Written, apply: str) -> list[str]:

@@ -208,11 +208,18 @@ def database(
 
     place = find_workspace(workspace)
     if what == "roles":
+        from recon import systems
         from recon.backfill import roles
 
         if name is None:
             raise UsageError("Roles are made for a reconciliation.", todo="Write `recon database roles NAME`.")
-        script = roles.script(open_database(place, database), place.spec(name), prefix)
+        opened, spec = open_database(place, database), place.spec(name)
+        after = systems.after_match(spec)
+        script = roles.script(
+            opened, spec, prefix,
+            fills=after.rights(opened, spec) if after else None,
+            receives=any(hook.reconciliation == name for hook in systems.webhooks().values()),
+        )  # fmt: skip
         if not show({"sql": script}, as_json):
             typer.echo(visible(script) if sys.stdout.isatty() else script, nl=False)
         return

@@ -85,6 +85,10 @@ class AfterMatch(Protocol):
         """List what the target alone tells, where the source was never loaded: the table, and how many records."""
         ...
 
+    def rights(self, database: Database, spec: Reconciliation) -> Mapping[str, str]:
+        """The tables (names as SQL) that a run fills, made where they are missing, and the rights that this takes."""
+        ...
+
 
 def after_match(spec: Reconciliation) -> AfterMatch | None:
     """What is done after each run of a reconciliation: by the folder that its group is called after; None: nothing."""

@@ -117,6 +117,16 @@ def without_source(database: Database, spec: Reconciliation) -> tuple[str, int] 
     return f"staging.{kind.many}_reconciliation", count
 
 
+def rights(database: Database, spec: Reconciliation) -> Mapping[str, str]:
+    """The rights by table that `refresh` takes; the tables are made where they are missing. Raises DatabaseFailed."""
+    kind = OBJECTS.get(spec.name)
+    if kind is None:
+        return {}
+    with database.session() as session:
+        _ensure(session)
+    return {kind.table: "SELECT, INSERT, UPDATE, DELETE", "staging.reconciliation_log": "SELECT, INSERT"}
+
+
 # -- what is listed --------------------------------------------------------------------------------------
 
 
