@@ -55,7 +55,7 @@ def test_of_a_comparison_with_records_on_one_side_only(database: Database, popul
 def assert_add_up(database: Database, spec: Reconciliation, run: Run) -> None:
     side = spec.target if spec.population == "target" else spec.source
     where = f" WHERE {side.where}" if side.where else ""
-    ((population,),) = rows(database, f"SELECT count(*) FROM {side.relation}{where}")
+    ((population,),) = rows(database, f"SELECT count(*) FROM {side.relation or f'({side.query}) AS records'}{where}")
     assert sum(run.outcomes.values()) == run.population == population
     alone = run.outcomes.get("unmatched", 0)
     if spec.compare:
