@@ -19,6 +19,7 @@ app = marimo.App(width="full", app_title="recon: explore mismatches")
 def _():
     import os
     from pathlib import Path
+    from types import SimpleNamespace
 
     import marimo as mo
 
@@ -37,6 +38,7 @@ def _():
 
     return (
         Path,
+        SimpleNamespace,
         Workspace,
         explore,
         explore_actions,
@@ -393,7 +395,7 @@ def _(explore_view, mo, sql_of, view, why):
 
 
 @app.cell
-def _(explore_actions, mo, why):
+def _(SimpleNamespace, explore_actions, mo, why):
     choices = explore_actions.choices(why)
     kind = mo.ui.dropdown(
         explore_actions.KINDS, value=next(iter(explore_actions.KINDS)), allow_select_none=False, label="Decide:"
@@ -407,14 +409,14 @@ def _(explore_actions, mo, why):
     who = mo.ui.text(
         value=(why.open_break or {}).get("assignee") or "", label="Assign the break to:", placeholder="nobody"
     )
-    return choices, kind, other, reason, standing, typed, who
+    # A cell that names a control runs anew with each value it takes, and makes its buttons anew: a click that follows at
+    # once would go to a button that is no more. The buttons read the controls through this instead.
+    form = SimpleNamespace(kind=kind, other=other, typed=typed, reason=reason, standing=standing, who=who)
+    return choices, form, kind, other, reason, standing, typed, who
 
 
 @app.cell
-def _(
-    actor, database, explore_actions, kind, mo, other, page, reason, set_decided, set_said, standing, typed, view,
-    who, why,
-):  # fmt: skip
+def _(actor, database, explore_actions, form, mo, page, set_decided, set_said, view, why):
     def _tell(function, *args, **kwargs):
         done, problem = page.attempt(function, *args, **kwargs)
         set_said((why.key, done, problem))
@@ -430,21 +432,21 @@ def _(
             database,
             _spec,
             why,
-            kind=kind.value,
-            other=other.value or typed.value,
-            reason=reason.value,
+            kind=form.kind.value,
+            other=form.other.value or form.typed.value,
+            reason=form.reason.value,
             actor=actor,
         ),
     )
     undo = mo.ui.run_button(
         label="Undo",
         on_change=lambda _: _tell(
-            explore_actions.undo, database, _spec, standing.value, reason=reason.value, actor=actor
+            explore_actions.undo, database, _spec, form.standing.value, reason=form.reason.value, actor=actor
         ),
     )
     assign = mo.ui.run_button(
         label="Assign",
-        on_change=lambda _: _tell(explore_actions.assign, database, view, why, who=who.value, actor=actor),
+        on_change=lambda _: _tell(explore_actions.assign, database, view, why, who=form.who.value, actor=actor),
     )
     return assign, decide, undo
 
