@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.names import identifier, quote
-from recon.spec_actions import Backfill
+from recon.spec_actions import Backfill, FollowUp
 from recon.spec_parts import (
     OVERRIDE,
     ColumnName,
@@ -104,7 +104,9 @@ class Reconciliation(Part):
         "difference: {source: s.email, skip_empty: true}.",
     )
     backfill: Backfill = Backfill(missing=None, changed=None, orphan=None)
-    follow_ups: list[dict[str, str]] = Field(default_factory=list)
+    follow_ups: list[FollowUp] = Field(
+        default_factory=list, description="Jobs for the target's records, each done once at its time."
+    )
     show: list[str] = Field(default_factory=list, description="What people see of a pair, as expressions.")
     interpret: list[Interpretation] = Field(default_factory=list)
     expect: Expectation = Expectation(coverage=None)
@@ -139,6 +141,10 @@ class Reconciliation(Part):
             checked(identifier, name)
             one_side("s", comparison if isinstance(comparison, str) else comparison.source)
         self._actions()
+        jobs = Counter(item.job for item in self.follow_ups)
+        for job, count in jobs.items():
+            if count > 1:
+                raise ValueError(f"`follow_ups` names the job {job!r} twice: a record has one job of a name")
         if self.scope is not None:
             checked(identifier, self.scope)
         if any(rule.name == OVERRIDE for rule in self.passes):

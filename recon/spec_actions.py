@@ -1,4 +1,4 @@
-"""The parts of a spec that say what a backfill does: with missing, changed and orphaned records."""
+"""The parts of a spec that say what is done: with missing, changed and orphaned records, and after a record is right."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from recon import expressions
 from recon.names import identifier
-from recon.spec_parts import ColumnName, Part, Share, checked, one_side
+from recon.spec_parts import ColumnName, Name, Part, Share, checked, one_side
 
 
 class Missing(Part):
@@ -94,3 +94,29 @@ class Backfill(Part):
     missing: Missing | None = None
     changed: Changed | None = None
     orphan: Orphan | None = None
+
+
+class FollowUp(Part):
+    """A job for each target record, done once at its time; it moves when the time moves."""
+
+    job: Name = Field(
+        description="What is done: its name among the installed ones (entry point group recon.follow_ups)."
+    )
+    at: str = Field(
+        description="When, an expression over the target that gives a timestamptz; a time already past: at once; NULL: not "
+        "at all."
+    )
+    when: str | None = Field(
+        None,
+        description="Only while this holds for the record; else its job is dropped. `now()` is the time of the look.",
+    )
+    if_gone: Literal["drop", "run"] = Field(
+        "drop", description="What becomes of the job when its record is gone from the target: dropped, or run at once."
+    )
+
+    @model_validator(mode="after")
+    def _readable(self) -> FollowUp:
+        one_side("t", self.at, allow_now=True)
+        if self.when is not None:
+            one_side("t", self.when, allow_now=True)
+        return self

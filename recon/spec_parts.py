@@ -75,7 +75,11 @@ class RecordSet(Part):
     """One side: where its records are and how one is known."""
 
     table: str | None = Field(None, description="A table or view, with its schema where it is not the default.")
-    query: str | None = Field(None, description="One SELECT; its rows are the records.")
+    query: str | None = Field(
+        None,
+        description="One SELECT; its rows are the records. With `api` and `into` it reads what was loaded, and may join "
+        "what the outside system does not know.",
+    )
     writes: str | None = Field(None, description="The table that a backfill writes when records come from a query.")
     file: str | None = Field(None, description="A CSV file, relative to the workspace; `recon load` brings it in.")
     api: str | None = Field(
@@ -105,23 +109,28 @@ class RecordSet(Part):
     )
 
     @property
-    def relation(self) -> str | None:
-        """The table that holds the records; None where they come from a query."""
+    def landing(self) -> str | None:
+        """The table that takes what `recon load` brings in; None where nothing is loaded."""
         if self.file and not self.into:
             return _landed(PurePath(self.file).stem.lower().removeprefix(f"{LANDING}_"))
         if self.api and not self.into:
             return _landed(self.api)
-        return self.table or self.into
+        return self.into
+
+    @property
+    def relation(self) -> str | None:
+        """The table that holds the records; None where they come from a query."""
+        return None if self.query else self.table or self.landing
 
     @property
     def is_loaded(self) -> bool:
         """Whether `recon load` brings the records in."""
-        return self.relation is not None and self.table is None
+        return self.landing is not None
 
     @property
     def origin(self) -> str:
         """Where the records come from, in a word: a table, a query, a file or an outside system."""
-        return self.table or self.query or self.file or self.api or ""
+        return self.table or self.file or self.api or self.query or ""
 
     @property
     def keys(self) -> list[str]:
@@ -129,8 +138,13 @@ class RecordSet(Part):
 
     @model_validator(mode="after")
     def _one_origin(self) -> RecordSet:
-        if sum(value is not None for value in (self.table, self.query, self.file, self.api)) != 1:
+        if self.api and self.query:
+            if self.table or self.file or not self.into:
+                raise ValueError("`query` beside `api` reads what was loaded: name that table with `into`")
+        elif sum(value is not None for value in (self.table, self.query, self.file, self.api)) != 1:
             raise ValueError("give exactly one of table, query, file or api")
+        if self.api and self.writes:
+            raise ValueError("writes goes with a query of the target; what an outside system holds is not written")
         if self.writes and not self.query:
             raise ValueError("writes goes with query: a table is written itself")
         if self.into and not (self.file or self.api):

@@ -404,7 +404,7 @@ def load_first(database: Database, workspace: Workspace, spec: Reconciliation, w
         return None
     setting = f"RECON_{system.upper()}_TOKEN"
     if setting not in workspace.variables:
-        return {"said": f"{setting} is not set: what {spec.source.relation} holds is matched, as it was loaded last"}
+        return {"said": f"{setting} is not set: what {spec.source.landing} holds is matched, as it was loaded last"}
     days = [date.fromisoformat(day) if day else None for day in (wish.from_day, wish.to_day)]
     return {"records": workflow.load_records(database, workspace, spec.name, *days), "from": system}
 

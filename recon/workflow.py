@@ -82,7 +82,7 @@ def load_sample(database: Database, name: str, workspace: Workspace | None = Non
     specs = [workspace.spec(member) for member in sample.members]
     sides = [side for spec in specs for side in (spec.target, spec.source) if side.file]
     samples.write(workspace.root, files)
-    counts = samples.load(database, script, sample.tables(), [side.relation for side in sides if side.relation])
+    counts = samples.load(database, script, sample.tables(), [side.landing for side in sides if side.landing])
     return counts | loading.load(database, workspace, specs)
 
 

@@ -7,14 +7,15 @@ scope's records for orphans, whatever the looks said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from time import sleep
 from typing import Any, Protocol
 
 from sqlglot import exp
 
 from recon.backfill.change import ACTION, SET, Change
-from recon.backfill.drafts import DRAFT, PRESENT, SKIPPED, orphan_when
+from recon.backfill.drafts import DRAFT, PRESENT, SKIPPED, UNANSWERED, orphan_when
 from recon.database.connect import Database, Session
 from recon.errors import OverCap
 from recon.expressions import TEXT_TYPES, collate
@@ -30,14 +31,30 @@ SHOWN_SCOPES = 5  # in an error
 Key = tuple[str, ...]  # a target key, part by part as the server writes it
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What a source answered: which records it has, and of which it did not say, with why. The others it does not have."""
+
+    present: frozenset[Key] = frozenset()
+    unanswered: Mapping[Key, str] = field(default_factory=dict[Key, str])
+
+
 class Lookup(Protocol):
     """A way to ask a source for single records."""
 
-    def present(self, keys: Sequence[Key]) -> set[Key]:
-        """Which of these target records the source has a record for, asked anew.
+    def look(self, keys: Sequence[Key]) -> Looked:
+        """Ask for these target records anew.
 
         Raises:
-            ReconError: whatever kept the source from answering; never an empty answer instead.
+            ReconError: whatever kept the source from answering at all; never an empty answer instead.
+        """
+        ...
+
+    def answers(self, session: Session, change: Change, scope: str | None) -> bool:
+        """Whether the source has any record of a scope: one that says "not found" to everything was most likely not read.
+
+        Raises:
+            ReconError: the source did not answer.
         """
         ...
 
@@ -48,7 +65,7 @@ class Records:
     def __init__(self, database: Database, bound: Bound) -> None:
         self._database, self._bound = database, bound
 
-    def present(self, keys: Sequence[Key]) -> set[Key]:
+    def look(self, keys: Sequence[Key]) -> Looked:
         statement = self._statement()
         found: set[Key] = set()
         with self._database.session(read_only=True) as session:  # of its own, so that it sees what was written since
@@ -56,7 +73,10 @@ class Records:
             for some in _batches(keys):
                 columns = [list(part) for part in zip(*some, strict=True)]
                 found |= {tuple(row) for row in session.rows(statement, *columns)}
-        return found
+        return Looked(frozenset(found))
+
+    def answers(self, session: Session, change: Change, scope: str | None) -> bool:
+        return session.value(_any_of_source(change.bound, scope).sql(DIALECT), *filter(None, [scope])) is not None
 
     def _statement(self) -> str:
         bound = self._bound
@@ -126,13 +146,19 @@ def confirm(session: Session, change: Change, lookup: Lookup, *, over_cap: bool)
     if not suspects:
         return None
     present: set[Key] = set()
+    unanswered: dict[Key, str] = {}
     for look in range(orphan.confirm):
-        if look:
+        left = [key for key in suspects if key not in present and key not in unanswered]
+        if look and left:
             sleep(LOOK_SECONDS)
-        present |= lookup.present([key for key in suspects if key not in present])
-    _leave_out(session, change, sorted(present))
+        looked = lookup.look(left) if left else Looked()
+        present |= looked.present
+        unanswered |= looked.unanswered
+    _leave_out(session, change, sorted(present), PRESENT)
+    _leave_out(session, change, sorted(unanswered), UNANSWERED)
     scopes = _scopes(session, change, orphan)
-    _within_cap(change, scopes, over_cap=over_cap)
+    silent = [scope for scope in scopes if not lookup.answers(session, change, scope["scope"])]
+    _within_cap(change, scopes, silent, over_cap=over_cap)
     kept = [{name: scope[name] for name in ("scope", "records", "orphans", "allowed")} for scope in scopes]
     return {
         "confirm": orphan.confirm,
@@ -155,14 +181,14 @@ def _suspects(session: Session, change: Change) -> list[Key]:
     return [tuple(row) for row in session.rows(query.where(*_drafted("draft")).order_by(*names).sql(DIALECT))]
 
 
-def _leave_out(session: Session, change: Change, present: Sequence[Key]) -> None:
+def _leave_out(session: Session, change: Change, keys: Sequence[Key], why: str) -> None:
     update = exp.Update(
         this=temporary(DRAFT, "draft"),
-        expressions=[exp.EQ(this=exp.Column(this=identifier(SKIPPED)), expression=exp.Literal.string(PRESENT))],
+        expressions=[exp.EQ(this=exp.Column(this=identifier(SKIPPED)), expression=exp.Literal.string(why))],
     ).from_(_asked(change.bound))
     same = _same_key(change.bound, [column("draft", name) for name in change.key_names])
     update.set("where", exp.Where(this=exp.and_(*_drafted("draft"), *same)))
-    for some in _batches(present):
+    for some in _batches(keys):
         session.execute(update.sql(DIALECT), *[list(part) for part in zip(*some, strict=True)])
 
 
@@ -180,17 +206,13 @@ def _scopes(session: Session, change: Change, orphan: Orphan) -> list[dict[str, 
     asked = orphan_when(change)
     orphans = exp.Count(this=column("draft", ACTION))
     query = (
-        exp.Select(
-            expressions=[
-                exp.cast(scope.copy(), "text"), exp.Count(this=exp.Star()), orphans, _source_has_any(bound, scope)
-            ]
-        )
+        exp.Select(expressions=[exp.cast(scope.copy(), "text"), exp.Count(this=exp.Star()), orphans])
         .from_(bound.target.aliased("t"))
         .join(temporary(DRAFT, "draft"), on=exp.and_(*own, *_drafted("draft")), join_type="left")
         .where(*bound.where("t"), *([asked] if asked is not None else []))
         .having(exp.GT(this=orphans.copy(), expression=exp.Literal.number(0)))
         .order_by(exp.Literal.number(1))
-    )  # fmt: skip
+    )
     query = query.group_by(scope.copy()) if bound.spec.scope else query
     return [
         {
@@ -198,28 +220,29 @@ def _scopes(session: Session, change: Change, orphan: Orphan) -> list[dict[str, 
             "records": records,
             "orphans": count,
             "allowed": max(int(orphan.cap.share * records), orphan.cap.rows),
-            "source": has_any,
         }
-        for name, records, count, has_any in session.rows(query.sql(DIALECT))
+        for name, records, count in session.rows(query.sql(DIALECT))
     ]
 
 
-def _source_has_any(bound: Bound, scope: exp.Expr) -> exp.Expr:
-    """Whether the source has any record of a scope: one that has none was most likely not read."""
-    same: list[exp.Expr] = []
-    if bound.spec.scope:
-        theirs: exp.Expr = column("s", bound.spec.scope)
-        if bound.target.columns[bound.spec.scope] in TEXT_TYPES:
-            scope, theirs = collate(scope.copy()), collate(theirs)
-        same = [exp.EQ(this=scope.copy(), expression=theirs)]
-    query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.source.aliased("s"))
-    conditions = [*bound.where("s"), *same]
-    return exp.Exists(this=query.where(*conditions) if conditions else query)
+def _any_of_source(bound: Bound, scope: str | None) -> exp.Select:
+    """Whether the source has any record, of a scope (as text, $1) where the spec has one."""
+    query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.source.aliased("s")).where(*bound.where("s"))
+    if bound.spec.scope and scope is None:
+        query = query.where(exp.false())  # records without a scope are nobody's, and compared with nothing
+    elif bound.spec.scope:
+        mine: exp.Expr = column("s", bound.spec.scope)
+        wanted: exp.Expr = exp.cast(exp.Parameter(this=exp.Literal.number(1)), bound.source.type_of(bound.spec.scope))
+        if bound.source.columns[bound.spec.scope] in TEXT_TYPES:
+            mine, wanted = collate(mine), collate(wanted)
+        query = query.where(exp.EQ(this=mine, expression=wanted))
+    return query.limit(1)
 
 
-def _within_cap(change: Change, scopes: Sequence[dict[str, Any]], *, over_cap: bool) -> None:
+def _within_cap(
+    change: Change, scopes: Sequence[dict[str, Any]], silent: Sequence[dict[str, Any]], *, over_cap: bool
+) -> None:
     name = change.bound.spec.name
-    silent = [scope for scope in scopes if not scope["source"]]
     if silent:
         raise OverCap(
             f"The source has no record at all of {_told(change, silent)}.",

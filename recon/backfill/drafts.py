@@ -26,6 +26,7 @@ UNCHANGED, NOT_ASKED = "unchanged", "not asked"
 NO_IDENTITY = "no identity"  # a part of it is NULL, so it could never be found again
 SAME_IDENTITY = "same identity"  # two source records would become the same target
 EXISTS = "target exists"  # a row with this identity is there, but none that the rules look at
+UNANSWERED = "the source did not say"  # of a suspected orphan: an error is no absence
 PRESENT = "present in the source"  # a suspected orphan that was found when it was looked up
 
 # Types whose values are compared as they are; text is compared as text, the rest is taken as the cast makes it.

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 import recon
 from recon.backfill import bundle, change, contents, lint, outside_bundle, review_page, scripts, states, veils
-from recon.backfill.absences import Records
+from recon.backfill.absences import Lookup, Records
 from recon.backfill.change import Change
 from recon.backfill.limits import LIMITS
 from recon.backfill.staging import Draft, Staged, stage
@@ -99,6 +100,7 @@ def make(
     allow_limited: bool = False,
     over_cap: bool = False,
     again: bool = True,
+    lookup: Lookup | None = None,
 ) -> Plan | None:
     """Freeze what a run (the latest, unless named) would change as a plan.
 
@@ -113,6 +115,7 @@ def make(
         over_cap: take more orphans than the spec's cap, though never all of a scope.
         again: make a new plan in any case. False: a waiting plan of exactly these changes stays the one, with what
             people said to it; so a run of every night does not take away what a reviewer approved in the day.
+        lookup: how suspected orphans are looked up; None: in the source's records as they are here.
 
     Returns:
         The plan, or None where nothing would change: there is nothing to sign.
@@ -126,7 +129,7 @@ def make(
     """
     outside = spec.target.outside
     where = outside_bundle.place(outside, workspace.variables) if outside else None
-    frozen = _Frozen(database, spec, run, passes, allow_limited=allow_limited, over_cap=over_cap)
+    frozen = _Frozen(database, spec, run, passes, allow_limited=allow_limited, over_cap=over_cap, lookup=lookup)
     plan = frozen.plan
     folder = workspace.backfills / plan
     folder.mkdir(parents=True)
@@ -155,6 +158,7 @@ def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged, w
         sa.select(tables.plans)
         .where(tables.plans.c.reconciliation == found.change.bound.spec.name)
         .where(tables.plans.c.state.in_(("planned", "approved")), tables.plans.c.expires_at > sa.func.now())
+        .where(_scope().is_not_distinct_from(_of(draft.decided)))
         .order_by(tables.plans.c.created_at.desc(), tables.plans.c.plan.desc())
         .limit(1)
     ).mappings().first()  # fmt: skip
@@ -209,18 +213,19 @@ class _Frozen:
         *,
         allow_limited: bool = False,
         over_cap: bool = False,
+        lookup: Lookup | None = None,
     ) -> None:
         self.decided = runs.load(database, spec.name, run)
         self.chosen = _chosen_passes(spec, passes)
         _usable(self.decided, spec, allow_limited)
         self.plan = tables.new_id(spec.name)
         self._database, self._spec = database, spec
-        self._whole, self._over_cap = not passes, over_cap
+        self._whole, self._over_cap, self._lookup = not passes, over_cap, lookup
 
     def stage(self, session: Session) -> tuple[Draft, Staged]:
         made = _change(session, self._spec)
         draft = Draft(made, self.plan, self.decided, self.chosen, whole=self._whole, over_cap=self._over_cap)
-        return draft, stage(session, draft, Records(self._database, made.bound))
+        return draft, stage(session, draft, self._lookup or Records(self._database, made.bound))
 
 
 def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
@@ -368,7 +373,7 @@ def _keep(
     files[bundle.REVIEW] = bundle.digest(page)
     text = bundle.canonical(document)
     (folder / bundle.MANIFEST).write_text(text, encoding="utf-8")
-    _supersede(session, made.bound.spec.name, plan, actor)
+    _supersede(session, made.bound.spec.name, plan, actor, _of(draft.decided))
     states.create(
         session,
         {
@@ -381,10 +386,22 @@ def _keep(
     roles.hand_over(session, plan)
 
 
-def _supersede(session: Session, reconciliation: str, plan: str, actor: str) -> None:
+def _scope() -> sa.ColumnElement[str | None]:
+    """The scope that a plan is of; NULL: of all."""
+    return sa.cast(tables.plans.c.document, JSONB)["run_limited"]["scope"].astext
+
+
+def _of(decided: Run) -> str | None:
+    return (decided.limited or {}).get("scope")
+
+
+def _supersede(session: Session, reconciliation: str, plan: str, actor: str, scope: str | None) -> None:
+    """Put a plan in place of those that wait; one of a single scope gives way to one of the same or of all."""
+    replaced = sa.true() if scope is None else _scope().is_not_distinct_from(scope)
     waiting = session.connection.execute(
         sa.select(tables.plans.c.plan)
         .where(tables.plans.c.reconciliation == reconciliation, tables.plans.c.state.in_(("planned", "approved")))
+        .where(replaced)
         .order_by(tables.plans.c.plan)
         .with_for_update()  # all before the first move, which locks the log
     ).scalars()

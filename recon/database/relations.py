@@ -158,13 +158,13 @@ def records(session: Session, spec: Reconciliation, side: Side) -> Relation:
         SchemaMismatch: there is no such table or column.
     """
     record_set = spec.target if side == "t" else spec.source
+    if record_set.landing is not None and not _exists(session, record_set.landing):
+        raise NotLoaded(
+            f"The records of {record_set.origin} were not loaded yet.",
+            why=f"There is no table {record_set.landing} in this database, which takes them.",
+            todo=f"Load them: `recon load {spec.name}`.",
+        )
     if record_set.relation is not None:
-        if record_set.is_loaded and not _exists(session, record_set.relation):
-            raise NotLoaded(
-                f"The records of {record_set.origin} were not loaded yet.",
-                why=f"There is no table {record_set.relation} in this database, which takes them.",
-                todo=f"Load them: `recon load {spec.name}`.",
-            )
         relation = table(session, record_set.relation, side)
     else:
         assert record_set.query is not None

@@ -23,7 +23,7 @@ from recon.errors import DatabaseFailed, Locked
 from recon.names import identifier
 
 SCHEMA = "recon"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 UPGRADE_PATIENCE = "10s"  # an upgrade that waits for a table holds up everybody who comes after it
 
 # One number for all of recon's advisory locks' first half, so that they meet no other program's.
@@ -310,6 +310,8 @@ webhook_events = sa.Table(
     sa.Column("event", sa.Text, nullable=False, comment="its id there, or the sha256 of the body where it has none"),
     sa.Column("kind", sa.Text, comment="what happened, in the sender's word"),
     sa.Column("environment", sa.Text, nullable=False, comment="where it arrived"),
+    sa.Column("scope", sa.Text, comment="whose records it is about; NULL: the system has no such parts"),
+    sa.Column("record", sa.Text, comment="the id of its record in the outside system"),
     sa.Column("received_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
     sa.Column("payload", JSONB, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
@@ -317,13 +319,64 @@ webhook_events = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("completed_at", _Time),
     sa.CheckConstraint("state IN ('pending', 'success', 'skipped', 'failed')", name="webhook_event_state"),
-    sa.UniqueConstraint("origin", "event", name="webhook_event_once"),
+    sa.Index("webhook_event_once", "origin", "event", sa.text("coalesce(scope, '')"), unique=True),
+    sa.Index("webhook_event_latest", "origin", "scope", "received_at"),
 )
 sa.Index(
     "webhook_event_pending",
     webhook_events.c.origin,
     webhook_events.c.entry,
     postgresql_where=sa.text("state = 'pending'"),
+)
+
+
+sync_runs = sa.Table(
+    "sync_runs",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("reconciliation", sa.Text, nullable=False, index=True),
+    sa.Column("scope", sa.Text, comment="the only scope that it was about; NULL: all of them"),
+    sa.Column("cause", sa.Text, nullable=False, comment="what asked for it: schedule, person, request or event"),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("created_at", _Time, nullable=False, server_default=sa.func.clock_timestamp(), index=True),
+    sa.Column("started_at", _Time, index=True),
+    sa.Column("completed_at", _Time),
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("stats", JSONB, comment="fetched, created, updated, orphaned, deleted, errors, duration"),
+    sa.Column("parts", JSONB, comment="the same for each scope, with its plan and the errors' messages"),
+    sa.Column("error", sa.Text, comment="what ended it"),
+    sa.CheckConstraint("status IN ('pending', 'running', 'success', 'partial', 'failed')", name="sync_run_status"),
+)
+sa.Index("sync_run_status", sync_runs.c.status)
+sa.Index("sync_run_pending", sync_runs.c.created_at, postgresql_where=sa.text("status = 'pending'"))
+
+sync_marks = sa.Table(
+    "sync_marks",
+    metadata,
+    sa.Column("reconciliation", sa.Text, primary_key=True),
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("changed_until", _Time, comment="what changed in the source up to then has been fetched"),
+    sa.Column("listed_at", _Time, comment="when the source's own list was read last, whole"),
+)
+
+follow_ups = sa.Table(
+    "follow_ups",
+    metadata,
+    sa.Column("reconciliation", sa.Text, primary_key=True),
+    sa.Column("job", sa.Text, primary_key=True),
+    sa.Column("key", _Key, primary_key=True, comment="of the target record"),
+    sa.Column("scope", sa.Text, comment="the record's scope"),
+    sa.Column("due_at", _Time, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+    sa.Column("next_at", _Time, comment="when one that failed is tried again; NULL: at its time"),
+    sa.Column("said", sa.Text, comment="what came of it, or why it failed"),
+    sa.Column("made_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("changed_at", _Time, nullable=False, server_default=sa.func.clock_timestamp()),
+    sa.Column("done_at", _Time),
+    sa.CheckConstraint("state IN ('waiting', 'doing', 'done', 'failed', 'dropped')", name="follow_up_state"),
+    sa.Index("follow_up_due", "reconciliation", "due_at", postgresql_where=sa.text("state IN ('waiting', 'doing')")),
 )
 
 

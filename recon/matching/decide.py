@@ -70,7 +70,7 @@ def decide(
         wide = candidates.guard(session, bound, pool)
         seconds["preparing"] = perf_counter() - began
         began = perf_counter()
-        partly = bool(limited.as_dict())
+        partly = limited.partly
         one_join = full_join.suits(session, bound, pool)
         for step in full_join.steps(bound, table) if one_join else steps(bound, pool, table, partly=partly):
             session.execute(step)

@@ -33,29 +33,44 @@ TABLES = (OVERRIDES, LINKS, FORBIDDEN, CONFLICTED, *EXCLUDED.values(), *_LOOKED_
 
 @dataclass(frozen=True)
 class Filter:
-    """What a limited run looks at: so many unlinked records, and inclusive ISO dates of every side that has `date`."""
+    """What a limited run looks at.
+
+    Args:
+        limit: so many unlinked records at most.
+        from_date, to_date: inclusive ISO dates, of every side that has `date`.
+        scope: one value of the spec's `scope`, as text; nothing of any other is looked at.
+    """
 
     limit: int | None = None
     from_date: str | None = None
     to_date: str | None = None
+    scope: str | None = None
 
     @property
-    def values(self) -> list[str]:
+    def days(self) -> list[str]:
         return [value for value in (self.from_date, self.to_date) if value is not None]
 
+    @property
+    def partly(self) -> bool:
+        """Whether partners of what is looked at may be left out: nothing can be called absent. A scope is a whole."""
+        return self.limit is not None or bool(self.days)
+
     def as_dict(self) -> dict[str, object] | None:
-        found = {"limit": self.limit, "from": self.from_date, "to": self.to_date}
+        found = {"limit": self.limit, "from": self.from_date, "to": self.to_date, "scope": self.scope}
         return {name: value for name, value in found.items() if value is not None} or None
 
     @classmethod
     def from_dict(cls, limited: dict[str, object] | None) -> Filter:
         found = limited or {}
-        limit, first, last = found.get("limit"), found.get("from"), found.get("to")
-        return cls(int(str(limit)) if limit else None, str(first) if first else None, str(last) if last else None)
+        limit, *texts = (found.get(name) for name in ("limit", "from", "to", "scope"))
+        first, last, scope = (None if text is None else str(text) for text in texts)
+        return cls(int(str(limit)) if limit else None, first, last, scope)
 
     def check(self, spec: Reconciliation) -> None:
-        """Raises UsageError where dates are asked for and no side names one."""
-        if self.values and spec.target.date is None and spec.source.date is None:
+        """Raises UsageError where dates are asked for and no side names one, or a scope and the spec has none."""
+        if self.scope is not None and spec.scope is None:
+            raise UsageError(f"{spec.name} has no scope.", why="No column divides its records into parts of their own.")
+        if self.days and spec.target.date is None and spec.source.date is None:
             raise UsageError("--from and --to need a date.", why=f"{spec.name} names no `date` for either side.")
 
 
@@ -182,10 +197,13 @@ def any_held(session: Session, bound: Bound) -> bool:
 
 def limit(session: Session, bound: Bound, limited: Filter) -> frozenset[Side]:
     """Make the temporary tables of a limited run; says for which sides there is one."""
-    dated: dict[Side, exp.Query] = {
-        side: _keys(bound, side).where(*bound.where(side), *_dates(bound, side, limited)) for side in SIDES
+    parts: dict[Side, list[exp.Expr]] = {
+        side: [*_dates(bound, side, limited), *_scope(bound, side, limited)] for side in SIDES
     }
-    sides: dict[Side, exp.Query] = {side: query for side, query in dated.items() if _dates(bound, side, limited)}
+    dated: dict[Side, exp.Query] = {
+        side: _keys(bound, side).where(*bound.where(side), *part) for side, part in parts.items()
+    }
+    sides: dict[Side, exp.Query] = {side: query for side, query in dated.items() if parts[side]}
     if limited.limit is not None:
         side = bound.population
         is_open = exp.and_(*Pool().eligible(bound, side)) if Pool().eligible(bound, side) else exp.true()
@@ -196,7 +214,9 @@ def limit(session: Session, bound: Bound, limited: Filter) -> frozenset[Side]:
         # What holds a link already is listed in any case: the limit is for the work, not for the account of it.
         sides[side] = exp.union(whole.where(exp.Not(this=exp.paren(is_open.copy()))), exp.paren(first), distinct=False)
     for side, query in sides.items():
-        values = limited.values if _dates(bound, side, limited) else ()
+        values = limited.days if _dates(bound, side, limited) else []
+        if limited.scope is not None:
+            values = [*values, limited.scope]
         session.execute(creating(temporary(_LOOKED_AT[side]), query), *values)
     return frozenset(sides)
 
@@ -208,9 +228,23 @@ def _keys(bound: Bound, side: Side) -> exp.Select:
     return exp.Select(expressions=named).from_(bound.relation[side].aliased(side))
 
 
+def _scope(bound: Bound, side: Side, limited: Filter) -> list[exp.Expr]:
+    """That a record is of the scope that is looked at; its value is the parameter after the days."""
+    if limited.scope is None or bound.spec.scope is None:
+        return []
+    number = 1 + (len(limited.days) if _dates(bound, side, limited) else 0)
+    wanted: exp.Expr = exp.cast(
+        exp.Parameter(this=exp.Literal.number(number)), bound.relation[side].type_of(bound.spec.scope)
+    )
+    mine: exp.Expr = column(side, bound.spec.scope)
+    if bound.relation[side].columns[bound.spec.scope] in TEXT_TYPES:
+        mine, wanted = collate(mine), collate(wanted)
+    return [exp.EQ(this=mine, expression=wanted)]
+
+
 def _dates(bound: Bound, side: Side, limited: Filter) -> list[exp.Expr]:
     record_set: RecordSet = bound.spec.target if side == "t" else bound.spec.source
-    if record_set.date is None or not limited.values:
+    if record_set.date is None or not limited.days:
         return []
     day = exp.cast(column(side, record_set.date), "date")
     bounds: list[exp.Expr] = []

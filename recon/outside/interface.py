@@ -1,4 +1,5 @@
-"""What an outside system must be able to do: be a feed that records come from, or a target that a plan writes.
+"""What an outside system must be able to do: be a feed that records come from, a source that a mirror is kept in step
+with, or a target that a plan writes.
 
 A system is found by its name among the entry points of the installed packages, so that anybody's package can add one:
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -115,6 +116,54 @@ class Feed(Protocol):
 
     def close(self) -> None:
         """Give back what it holds open."""
+        ...
+
+
+Record = Mapping[str, Any]  # a record by the columns of `Feed.columns`
+Identity = Mapping[str, str]  # a record's key by column name, as text; without the scope, which is named beside it
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A record that cannot be kept at all, for it has no key: what was wrong with it, without its values."""
+
+    why: str
+
+
+class Mirrored(Feed, Protocol):
+    """A feed that a mirror is kept in step with: it tells what changed, what there is, and looks single records up.
+
+    Every question is about one scope, a value of the spec's `scope` as text. A record that has its key but cannot be read
+    otherwise is given all the same: with NULL for what cannot be read, and in its column `problem` the reason in words.
+    """
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """The scopes that the settings name, in a fixed order. Raises UsageError where they name none."""
+        ...
+
+    def changed(self, scope: str, since: datetime | None) -> Iterator[Sequence[Record | Bad]]:
+        """The records that changed since a moment, or all of them, page by page.
+
+        Raises:
+            OutsideFailed: a page could not be had, after three tries: what was given so far is not all.
+        """
+        ...
+
+    def listed(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Identity]]:
+        """The keys of every record of these days (inclusive, UTC, by the spec's date), whatever its state.
+
+        Raises:
+            OutsideFailed: as `changed`.
+        """
+        ...
+
+    def find(self, scope: str, identity: Identity) -> Record | None:
+        """One record as it is now; None only where the system says that there is none (404).
+
+        Raises:
+            OutsideFailed: the system gave no answer to that: refused, busy, broken or too late. That is no absence.
+        """
         ...
 
 

@@ -126,7 +126,7 @@ def store(
 _STORE = """
     INSERT INTO recon.webhook_events AS kept (origin, event, kind, environment, payload, state, said, completed_at)
     VALUES ($1, $2, $3, $4, $5::jsonb, $6::text, $7::text, CASE WHEN $6::text = 'skipped' THEN clock_timestamp() END)
-    ON CONFLICT (origin, event) DO UPDATE SET
+    ON CONFLICT (origin, event, coalesce(scope, '')) DO UPDATE SET
         environment = excluded.environment, state = excluded.state, said = excluded.said,
         completed_at = excluded.completed_at, attempts = 0
     WHERE kept.state = 'skipped' AND kept.attempts = 0 OR kept.state = 'failed'

@@ -73,7 +73,7 @@ def load(
     """
     if from_day and to_day and from_day > to_day:
         raise UsageError(f"The first day {from_day} is later than the last day {to_day}.", todo="Change the two.")
-    name = record_set.relation
+    name = record_set.landing
     assert name is not None, "records of a feed have a table"
     with database.session() as session:
         _prepare(session, feed.columns, record_set.keys)

@@ -49,7 +49,7 @@ def load(
         AlreadyExists: the table holds records that recon did not load.
     """
     assert record_set.file is not None
-    assert record_set.relation is not None
+    assert record_set.landing is not None
     began = perf_counter()
     path = located(root, record_set.file)
     with path.open("rb") as file, _text(file, record_set) as stream:
@@ -59,7 +59,7 @@ def load(
         with database.session() as session:
             session.users_path()
             wanted = shape(session, columns)
-            landing = Landing(record_set.relation, wanted, record_set.keys, record_set.file)
+            landing = Landing(record_set.landing, wanted, record_set.keys, record_set.file)
             landing.refuse_foreign(session)
             raw = Raw(session, wanted, record_set.keys, frozenset(record_set.private))
             size = path.stat().st_size
@@ -71,7 +71,7 @@ def load(
             loaded = 0 if broken else _filled(session, raw, landing)
             if loaded is None or broken:
                 _refuse(record_set, raw, broken, count, rows)
-    return Loaded(record_set.relation, rows, perf_counter() - began)
+    return Loaded(record_set.landing, rows, perf_counter() - began)
 
 
 def located(root: Path, name: str) -> Path:
@@ -230,7 +230,7 @@ def _refuse(record_set: RecordSet, raw: Raw, broken: Sequence[tuple[int, str]], 
     count += broken_count
     if not count:  # a constraint or a trigger that somebody gave the table
         raise LoadFailed(
-            f"{record_set.relation} does not take the records of {record_set.file}; it stays as it was.",
+            f"{record_set.landing} does not take the records of {record_set.file}; it stays as it was.",
             why=raw.said(),
             todo="Look at the table's constraints and triggers.",
         )
@@ -238,7 +238,7 @@ def _refuse(record_set: RecordSet, raw: Raw, broken: Sequence[tuple[int, str]], 
     told = sorted([item for item in (*broken, *wrong) if item[0] in lines], key=lambda item: item[0])
     raise BadRows(
         f"{record_set.file}: {count:,} of {rows:,} rows {'is' if count == 1 else 'are'} not right. Nothing was loaded:"
-        f" {record_set.relation} stays as it was.",
+        f" {record_set.landing} stays as it was.",
         told,
         count,
         todo=_of_encoding(" ".join(reason for _, reason in broken), record_set)

@@ -70,7 +70,7 @@ def keep(session: Session, spec: Reconciliation, row: Mapping[str, Any], newer: 
     Raises:
         SchemaMismatch: the source is no table, lacks a column, or has no unique index on its key.
     """
-    relation, keys = spec.source.relation, spec.source.keys
+    relation, keys = spec.source.landing or spec.source.relation, spec.source.keys
     if relation is None:
         raise SchemaMismatch(
             f"The source of {spec.name} is a query: a record cannot be put into it.", todo="Name a table."

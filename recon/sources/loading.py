@@ -78,8 +78,8 @@ def sides(specs: Sequence[Reconciliation]) -> dict[str, RecordSet]:
     found: dict[str, RecordSet] = {}
     for spec in specs:
         for side in (spec.target, spec.source):
-            if side.is_loaded and side.relation is not None:
-                found.setdefault(side.relation, side)
+            if side.landing is not None:
+                found.setdefault(side.landing, side)
     if not found:
         raise UsageError(
             f"There is nothing to load: the records of {', '.join(spec.name for spec in specs)} are tables of the"
