@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -73,24 +73,47 @@ def load(
     """
     if from_day and to_day and from_day > to_day:
         raise UsageError(f"The first day {from_day} is later than the last day {to_day}.", todo="Change the two.")
-    name = record_set.landing
+    return take(database, record_set, feed.columns, feed.place, feed.pages(from_day, to_day), progress)
+
+
+def take(
+    database: Database,
+    record_set: RecordSet,
+    columns: Mapping[str, str],
+    place: str,
+    pages: Iterable[Sequence[Mapping[str, Any]]],
+    progress: Progress,
+    *,
+    newer: str | None = None,
+    clears: str | None = None,
+) -> Loaded:
+    """Put records that come page by page into the table of the record set, as `load` does.
+
+    Args:
+        columns: what a record has, and the PostgreSQL types.
+        place: where the records come from, for people.
+        pages: the records; whatever they raise ends it, and nothing is kept.
+        newer: the column of a record's last change: an older state of a record never takes the place of a newer one.
+        clears: a column of the table, and not of the records, that becomes NULL for each record that came.
+
+    Raises: as `load`.
+    """
+    name, keys = record_set.landing, record_set.keys
     assert name is not None, "records of a feed have a table"
     with database.session() as session:
-        _prepare(session, feed.columns, record_set.keys)
-        _fits(session, name, record_set.keys)
+        _prepare(session, columns, keys)
+        _fits(session, name, keys)
         session.commit()
-        without_key = _fetch(session, feed, record_set.keys, from_day, to_day, progress)
+        without_key = _fetch(session, columns, pages, keys, progress)
         session.execute("SELECT set_config('lock_timeout', $1, true)", LOCK_TIMEOUT)
-        created = not _fits(session, name, record_set.keys)  # once more: hours may have passed
+        created = not _fits(session, name, keys)  # once more: hours may have passed
         if created:
-            _create(session, name, feed.columns, record_set.keys)
+            _create(session, name, {**columns, **({clears: "timestamptz"} if clears else {})}, keys)
         table = relations.table(session, name, "s")
-        fetched, inserted, changed = _put(session, table, list(feed.columns), record_set.keys)
+        fetched, inserted, changed = _put(session, table, list(columns), keys, newer, clears)
         if inserted or changed:
             session.driver.execute(sql.SQL("ANALYZE {}").format(_table(table)))
-    return Loaded(
-        table.label, feed.place, fetched, inserted, changed, fetched - inserted - changed, without_key, created
-    )
+    return Loaded(table.label, place, fetched, inserted, changed, fetched - inserted - changed, without_key, created)
 
 
 def _prepare(session: Session, columns: Mapping[str, str], keys: Sequence[str]) -> None:
@@ -143,21 +166,19 @@ def _fits(session: Session, name: str, keys: Sequence[str]) -> bool:
 
 def _fetch(
     session: Session,
-    feed: Feed,
+    columns: Mapping[str, str],
+    pages: Iterable[Sequence[Mapping[str, Any]]],
     keys: Sequence[str],
-    from_day: date | None,
-    to_day: date | None,
     progress: Progress,
 ) -> int:
     """Copy page by page into the temporary table; returns how many records have no key."""
-    columns = dict(feed.columns)
     zoned = relations.table(session, _FETCHED_NAME, "s").columns
     session.commit()
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
         sql.Identifier(*_FETCHED_PARTS), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     done, without_key = 0, 0
-    for page in feed.pages(from_day, to_day):
+    for page in pages:
         with session.driver.cursor() as cursor, cursor.copy(statement) as writer:
             for record in page:
                 if any(record.get(key) is None for key in keys):
@@ -210,7 +231,9 @@ def _definition(table: exp.Table, parts: Sequence[exp.Expr], *, temporary: bool 
     return exp.Create(this=schema, kind="TABLE", properties=properties).sql(DIALECT)
 
 
-def _put(session: Session, table: Relation, columns: list[str], keys: Sequence[str]) -> tuple[int, int, int]:
+def _put(
+    session: Session, table: Relation, columns: list[str], keys: Sequence[str], newer: str | None, clears: str | None
+) -> tuple[int, int, int]:
     """Write what was fetched where it differs; returns records by key, inserted, changed. Of a key twice the last counts."""
     target, fetched = _table(table), sql.Identifier(*_FETCHED_PARTS)
     # No one else inserts one of these keys, nor changes a row, between the two statements.
@@ -226,18 +249,28 @@ def _put(session: Session, table: Relation, columns: list[str], keys: Sequence[s
     others = [name for name in columns if name not in keys]
     changed = 0
     if others:
+        sets = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("came", name)) for name in others]
+        differ = [
+            sql.SQL("{} IS DISTINCT FROM {}").format(sql.Identifier("kept", name), sql.Identifier("came", name))
+            for name in others
+        ]
+        if clears:
+            sets.append(sql.SQL("{} = NULL").format(sql.Identifier(clears)))
+            differ.append(sql.SQL("{} IS NOT NULL").format(sql.Identifier("kept", clears)))
+        not_older = sql.SQL("true")
+        if newer:
+            there, came = sql.Identifier("kept", newer), sql.Identifier("came", newer)
+            not_older = sql.SQL("({there} IS NULL OR {there} <= {came})").format(there=there, came=came)
         changed = session.driver.execute(
-            sql.SQL("UPDATE {target} AS kept SET {sets} FROM {fetched} AS came WHERE {same} AND ({differs})").format(
+            sql.SQL(
+                "UPDATE {target} AS kept SET {sets} FROM {fetched} AS came WHERE {same} AND ({differ}) AND {not_older}"
+            ).format(
                 target=target,
-                sets=sql.SQL(", ").join(
-                    sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("came", name)) for name in others
-                ),
+                sets=sql.SQL(", ").join(sets),
                 fetched=fetched,
                 same=_same("kept", "came", keys),
-                differs=sql.SQL(" OR ").join(
-                    sql.SQL("{} IS DISTINCT FROM {}").format(sql.Identifier("kept", name), sql.Identifier("came", name))
-                    for name in others
-                ),
+                differ=sql.SQL(" OR ").join(differ),
+                not_older=not_older,
             )
         ).rowcount
     names = sql.SQL(", ").join(map(sql.Identifier, columns))

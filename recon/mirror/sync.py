@@ -1,0 +1,460 @@
+"""One run of a mirror: each scope fetched, decided, planned, signed for, written, proven and followed up, one after another.
+
+A scope that fails does not keep the others from their turn. Nothing is written but by a plan: staged, signed for by a
+standing sign-off, ledgered and verified, as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlglot import exp
+
+from recon import expressions, workflow
+from recon.backfill import apply as applying
+from recon.backfill import plan as plans
+from recon.backfill.absences import Key, Lookup
+from recon.backfill.plan import Plan
+from recon.database import relations, tables
+from recon.database.connect import Database
+from recon.errors import CheckErrored, DatabaseUnreachable, OutsideFailed, OverCap, ReconError, SpecError
+from recon.matching import keys as texts
+from recon.matching.bind import bind
+from recon.matching.pool import Filter
+from recon.matching.run import Run
+from recon.mirror import log
+from recon.mirror.lookups import CANCELLED, HELD_BACK, AtSource, HeldBack
+from recon.names import DIALECT, column
+from recon.outside.interface import Bad, Mirrored, Record, open_feed
+from recon.sources import mirrored
+from recon.spec import Reconciliation
+from recon.whole_way import approve_unattended
+from recon.workspace import Workspace
+
+OVERLAP = timedelta(
+    minutes=10
+)  # what changed shortly before the last fetch is fetched again: clocks differ, pages shift
+SHOWN = 100  # messages and orphans that are kept of one scope
+
+Progress = Callable[[str], None]  # is told which scope is at work
+
+
+@dataclass
+class Part:
+    """What a run did in one scope.
+
+    Args:
+        scope: which.
+        fetched: records that came from the source.
+        created, updated: records that were written here.
+        orphaned: live records here that the source no longer has, by its own word.
+        cancelled: of these, how many a plan has set.
+        held_back: of these, how many were left alone: too many at once, or nobody asked for it.
+        deleted: jobs that were removed because their record no longer wants them.
+        errors: what went wrong with single records, of the first hundred: record and error.
+        error_count: with how many.
+        run, plan: what was decided and written by.
+        awaits: the plan that a person must sign for, and why.
+        failed: what ended this scope's turn.
+        orphans: what was found out about each suspect: key, identity, and what came of it.
+    """
+
+    scope: str
+    fetched: int = 0
+    created: int = 0
+    updated: int = 0
+    orphaned: int = 0
+    cancelled: int = 0
+    held_back: int = 0
+    deleted: int = 0
+    errors: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    error_count: int = 0
+    run: str | None = None
+    plan: str | None = None
+    awaits: str | None = None
+    failed: str | None = None
+    orphans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def wrong(self, error: str, record: str = "") -> None:
+        """Count what went wrong with a record, and keep its message."""
+        self.error_count += 1
+        if len(self.errors) < SHOWN:
+            self.errors.append({"record": record, "error": error})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "fetched": self.fetched, "created": self.created, "updated": self.updated, "orphaned": self.orphaned,
+            "deleted": self.deleted, "errors": self.error_count + (self.failed is not None),
+        }  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the log keeps of it."""
+        return {
+            "scope": self.scope, **self.counts, "cancelled": self.cancelled, "held_back": self.held_back,
+            "run": self.run, "plan": self.plan, "awaits": self.awaits, "failed": self.failed,
+            "messages": self.errors, "orphans": self.orphans[:SHOWN],
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Synced:
+    """How a run of a mirror ended."""
+
+    id: str
+    reconciliation: str
+    status: str
+    parts: tuple[Part, ...]
+    error: str | None
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """The counts of all scopes together."""
+        return {name: sum(part.counts[name] for part in self.parts) for name in log.COUNTS}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `recon sync --json`."""
+        return {
+            "id": self.id, "reconciliation": self.reconciliation, "status": self.status, "stats": self.stats,
+            "scopes": [part.as_dict() for part in self.parts], "error": self.error,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a run of a mirror is asked to do.
+
+    Args:
+        scopes: only these; None: all that the settings name.
+        cause: what asks for it: schedule, person, request or event.
+        execute: write; else fetch and decide only.
+        fetches: ask the source what changed and what it has; else take what is here (events bring their own records).
+        cancels: take orphans for orphans; else they are only told.
+        from_day, to_day: only live records of these days (inclusive, UTC) are taken for orphans; None: no bound.
+        records: brings in records beforehand, of a scope: what events are about.
+    """
+
+    scopes: Sequence[str] | None = None
+    cause: str = "person"
+    execute: bool = True
+    fetches: bool = True
+    cancels: bool = True
+    from_day: date | None = None
+    to_day: date | None = None
+    records: Callable[[Mirrored, str], Iterable[Sequence[Record | Bad]]] | None = None
+
+
+def sync(
+    database: Database,
+    workspace: Workspace,
+    name: str,
+    wish: Wish | None = None,
+    *,
+    now: datetime | None = None,
+    progress: Progress = lambda _scope: None,
+) -> Synced:
+    """Keep a mirror in step with its source: one run over its scopes.
+
+    Args:
+        database: where the mirror is.
+        workspace: where spec and settings are; its actor acts.
+        name: the reconciliation.
+        wish: what is asked for.
+        now: the time, with a zone; default: now.
+        progress: is told which scope comes next.
+
+    Raises:
+        NotFound, SpecError, UsageError: what is asked makes no sense; nothing is begun.
+        Locked: another run goes on.
+        DatabaseUnreachable: there is no connection.
+    """
+    wish, now = wish or Wish(), now or datetime.now(UTC)
+    spec = mirror_of(workspace, name)
+    feed = open_mirror(spec, workspace)
+    try:
+        scopes = list(feed.scopes if wish.scopes is None else wish.scopes)
+        alone = scopes[0] if wish.scopes is not None and len(scopes) == 1 else None
+        with log.one_at_a_time(database, name, wish.cause, workspace.actor, alone) as identity:
+            turn = _Turn(database, workspace, spec, feed, wish, now)
+            parts: list[Part] = []
+            for scope in scopes:
+                progress(scope)
+                parts.append(turn.take(scope))
+            done = _ended(identity, name, parts)
+            log.end(database, identity, done.status, done.stats, [part.as_dict() for part in parts], done.error)
+    finally:
+        feed.close()
+    return done
+
+
+def mirror_of(workspace: Workspace, name: str) -> Reconciliation:
+    """The spec of a mirror. Raises NotFound, SpecError."""
+    spec = workspace.spec(name)
+    if not mirrored.is_mirror(spec):
+        raise SpecError(
+            f"{name} is no mirror.",
+            why="A mirror has a `scope`, and a source that is an `api`.",
+            todo=f"`recon run {name}` goes the whole way of any other reconciliation.",
+        )
+    mirrored.columns_of(spec)
+    return spec
+
+
+def open_mirror(spec: Reconciliation, workspace: Workspace) -> Mirrored:
+    """The source of a mirror, by the settings of the workspace. Raises NotFound, UsageError."""
+    assert spec.source.api is not None
+    feed: Any = open_feed(spec.source.api, workspace.variables)
+    if not all(hasattr(type(feed), name) for name in ("scopes", "changed", "listed", "find")):
+        raise SpecError(
+            f"The outside system {spec.source.api} is a feed only.",
+            why="It cannot say what changed, what there is, and whether single records are there.",
+        )
+    return feed
+
+
+def _ended(identity: str, name: str, parts: Sequence[Part]) -> Synced:
+    failed = [f"{part.scope}: {part.failed}" for part in parts if part.failed]
+    waits = [part.awaits for part in parts if part.awaits]
+    held = [f"{part.scope}: {part.held_back} orphans held back" for part in parts if part.held_back]
+    if parts and len(failed) == len(parts):
+        status = log.FAILED
+    elif failed or waits or any(part.error_count for part in parts) or held:
+        status = log.PARTIAL
+    else:
+        status = log.SUCCESS
+    return Synced(identity, name, status, tuple(parts), "; ".join([*failed, *waits, *held]) or None)
+
+
+@dataclass
+class _Turn:
+    """A run's way through the scopes."""
+
+    database: Database
+    workspace: Workspace
+    spec: Reconciliation
+    feed: Mirrored
+    wish: Wish
+    now: datetime
+
+    def take(self, scope: str) -> Part:
+        """One scope's turn; what goes wrong is kept in the part."""
+        part = Part(scope)
+        try:
+            self._left(part)
+            came = self._fetch(part)
+            self._reconcile(part, came)
+        except DatabaseUnreachable:
+            raise
+        except ReconError as error:
+            part.failed = f"{error.what} {error.why}".strip()
+        return part
+
+    # -- fetching ------------------------------------------------------------------------------------------
+
+    def _fetch(self, part: Part) -> set[Key] | None:
+        """Bring in what the source says; returns the source keys that came, or None where too many came to tell."""
+        fetched = mirrored.Fetched()
+        if self.wish.records is not None:
+            fetched = mirrored.take(self.database, self.spec, self.feed, self.wish.records(self.feed, part.scope))
+        if self.wish.fetches:
+            until = _mark(self.database, self.spec.name, part.scope)
+            since = until - OVERLAP if until else None
+            more = mirrored.fetch(self.database, self.spec, self.feed, part.scope, since)
+            _set_mark(self.database, self.spec.name, part.scope, "changed_until", self.now)
+            fetched.records += more.records
+            fetched.keys |= more.keys
+            fetched.bad += more.bad
+            fetched.bad_count += more.bad_count
+            self._compare_list(part)
+        part.fetched = fetched.records
+        for why in fetched.bad:
+            part.wrong(why)
+        part.error_count += fetched.bad_count - len(fetched.bad)
+        return fetched.keys
+
+    def _compare_list(self, part: Part) -> None:
+        days = _live_days(self.database, self.spec, part.scope)
+        if days is None:
+            return
+        try:
+            mirrored.compare_list(self.database, self.spec, self.feed, part.scope, days, self.now)
+        except (OutsideFailed, mirrored.LoadFailed) as error:
+            part.wrong(f"{error.what} {error.why}".strip())  # nobody is called absent by a list that was not read
+        else:
+            _set_mark(self.database, self.spec.name, part.scope, "listed_at", self.now)
+
+    # -- deciding and writing ------------------------------------------------------------------------------
+
+    def _reconcile(self, part: Part, came: set[Key] | None) -> None:
+        run = workflow.match(self.database, self.workspace, self.spec, self.workspace.actor, Filter(scope=part.scope))
+        part.run = run.run
+        _invalid(self.database, self.spec, run, part, came)
+        if not self.wish.execute:
+            part.created, part.updated = run.other_side.get("missing", 0), run.outcomes.get("changed", 0)
+            part.orphaned = run.outcomes.get("orphan", 0)
+            return
+        lookup = AtSource(
+            self.database, self.spec, self.feed, part.scope, self._only(part.scope), cancels=self.wish.cancels
+        )
+        plan = self._plan(part, run, lookup)
+        self._tell_orphans(part, lookup)
+        if plan is not None:
+            self._carry_out(part, plan)
+
+    def _plan(self, part: Part, run: Run, lookup: AtSource) -> Plan | None:
+        if not (run.other_side.get("missing") or run.outcomes.get("changed") or run.outcomes.get("orphan")):
+            return None
+        try:
+            return self._made(run, lookup)
+        except OverCap as error:
+            part.wrong(f"{error.what} {error.why}".strip())
+            return self._made(run, HeldBack(lookup))
+
+    def _made(self, run: Run, lookup: Lookup) -> Plan | None:
+        return plans.make(
+            self.database, self.workspace, self.spec, self.workspace.actor,
+            run=run.run, allow_limited=True, again=False, lookup=lookup,
+        )  # fmt: skip
+
+    def _carry_out(self, part: Part, plan: Plan) -> None:
+        """Apply a plan that is signed for, and prove it; count what it did."""
+        part.plan = plan.plan
+        if plan.state == "planned":
+            plan, refused = approve_unattended(self.database, self.workspace, plan, self.workspace.actor)
+            if plan.state == "planned":
+                why = f" ({' '.join(refused)})" if refused else ""
+                part.awaits = f"plan {plan.plan} waits for a reviewer: no standing sign-off covers it{why}"
+                return
+        applied = applying.apply(self.database, self.workspace, plan.plan, self.workspace.actor, execute=True)
+        if applied.skipped:
+            part.wrong(f"{applied.skipped:,} rows of plan {plan.plan} were not as planned and were left alone")
+        self._prove(part, plan)
+        actions = plan.document["actions"]
+        part.created += actions.get("insert", 0)
+        part.updated += actions.get("update", 0) + actions.get("link", 0)
+        part.cancelled += actions.get("set", 0)
+
+    def _prove(self, part: Part, plan: Plan) -> None:
+        try:
+            verified = workflow.verify(self.database, self.workspace, plan.plan, self.workspace.actor)
+        except CheckErrored as error:
+            part.wrong(f"{error.what} {error.why}".strip())
+            return
+        if not verified.verification.right:
+            part.wrong(
+                f"{verified.verification.problems:,} of {verified.verification.checked:,} rows of plan {plan.plan} are "
+                f"not right; `recon revert {plan.plan}` undoes it"
+            )
+        for check in verified.checks.failed:
+            part.wrong(f"the check {check.name} fell short")
+
+    def _left(self, part: Part) -> None:
+        """Carry on with plans of this scope that were signed for or begun: a process was killed, or somebody signed one."""
+        if not self.wish.execute:
+            return
+        for plan in plans.listed(self.database, self.workspace, self.spec.name):
+            limits = plan.document["run_limited"] or {}
+            if plan.state in ("approved", "applying", "interrupted") and limits.get("scope") == part.scope:
+                try:
+                    self._carry_out(part, plan)
+                except ReconError as error:
+                    part.wrong(f"{error.what} {error.why}".strip())
+            elif plan.state == "applied" and limits.get("scope") == part.scope:
+                self._prove(part, plan)
+
+    # -- orphans -------------------------------------------------------------------------------------------
+
+    def _only(self, scope: str) -> frozenset[Key] | None:
+        """The live records of the days that were asked for; None: all of them."""
+        if self.wish.from_day is None and self.wish.to_day is None:
+            return None
+        with self.database.session(read_only=True) as session:
+            bound = bind(session, self.spec)
+            query = exp.Select(expressions=[texts.as_text(bound.target_keys)]).from_(bound.target.aliased("t"))
+            day = exp.cast(column("t", self.spec.target.date or ""), "date")
+            values: list[object] = [scope]
+            query = query.where(_scope_is(self.spec, bound.target))
+            for bound_day, test in ((self.wish.from_day, exp.GTE), (self.wish.to_day, exp.LTE)):
+                if bound_day is not None:
+                    values.append(bound_day)
+                    parameter = exp.cast(exp.Parameter(this=exp.Literal.number(len(values))), "date")
+                    query = query.where(test(this=day.copy(), expression=parameter))
+            return frozenset(tuple(row[0]) for row in session.rows(query.sql(DIALECT), *values))
+
+    def _tell_orphans(self, part: Part, lookup: AtSource) -> None:
+        gone = {key: said for key, said in lookup.said.items() if said in (CANCELLED, HELD_BACK)}
+        part.orphaned = len(gone)
+        part.held_back = sum(said == HELD_BACK for said in gone.values()) if self.wish.cancels else 0
+        for key, error in lookup.errors.items():
+            part.wrong(error, texts.shown(key) or "")
+        for key, said in lookup.said.items():
+            told = {"key": texts.shown(key), "identity": dict(lookup.identities.get(key, {})), "said": said}
+            part.orphans.append(told | ({"error": lookup.errors[key]} if key in lookup.errors else {}))
+
+
+# -- what is asked of the database -----------------------------------------------------------------------
+
+
+def _scope_is(spec: Reconciliation, relation: relations.Relation) -> exp.Expr:
+    """That a record is of the scope that is $1."""
+    assert spec.scope is not None
+    wanted = exp.cast(exp.Parameter(this=exp.Literal.number(1)), relation.type_of(spec.scope))
+    return exp.EQ(this=column(relation.side, spec.scope), expression=wanted)
+
+
+def _live_days(database: Database, spec: Reconciliation, scope: str) -> tuple[date, date] | None:
+    """From which to which day (UTC) the records reach that may be orphans; None: there are none."""
+    orphan = spec.backfill.orphan
+    if orphan is None or spec.target.date is None:
+        return None
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        day = exp.cast(column("t", spec.target.date), "date")
+        query = exp.Select(expressions=[exp.Min(this=day), exp.Max(this=day.copy())]).from_(bound.target.aliased("t"))
+        query = query.where(*bound.where("t"), _scope_is(spec, bound.target))
+        if orphan.when is not None:
+            query = query.where(bound.resolve(expressions.parse(orphan.when, "t")))
+        first, last = session.rows(query.sql(DIALECT), scope)[0]
+    return None if first is None else (first, last)
+
+
+def _invalid(database: Database, spec: Reconciliation, run: Run, part: Part, came: set[Key] | None) -> None:
+    """Count the records that came in this run and do not keep the rules of `valid`, with the rules that they break."""
+    if not spec.valid or not came:
+        return
+    with database.session(read_only=True) as session:
+        found = session.rows(
+            _ISSUES, spec.name, len(spec.source.keys), spec.source.keys.index(spec.scope or "") + 1, part.scope
+        )
+    for key, issues in found:
+        if tuple(key) in came:
+            part.wrong("; ".join(issues), texts.shown(key) or "")
+
+
+_ISSUES = """
+    SELECT source_key, array_agg(issue ORDER BY issue) FROM recon.import_issues
+    WHERE reconciliation = $1 AND state = 'open' AND cardinality(source_key) = $2::int AND source_key[$3::int] = $4
+    GROUP BY source_key ORDER BY source_key
+"""
+
+
+def _mark(database: Database, name: str, scope: str) -> datetime | None:
+    tables.ensure(database)
+    with database.session(read_only=True) as session:
+        return session.value(
+            "SELECT changed_until FROM recon.sync_marks WHERE reconciliation = $1 AND scope = $2", name, scope
+        )
+
+
+def _set_mark(database: Database, name: str, scope: str, which: str, at: datetime) -> None:
+    marks = tables.sync_marks
+    values = {"reconciliation": name, "scope": scope, which: at}
+    statement = insert(marks).values(**values)
+    with database.session() as session:
+        session.connection.execute(
+            statement.on_conflict_do_update(index_elements=["reconciliation", "scope"], set_={which: at})
+        )
