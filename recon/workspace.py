@@ -120,7 +120,10 @@ class Workspace:
 
     @cached_property
     def settings(self) -> Settings:
-        return Settings(_env_file=self.root / ".env")  # pyright: ignore[reportCallIssue] (pydantic-settings' own argument)
+        given = {
+            name: self.given[key] for name in Settings.model_fields if (key := f"RECON_{name.upper()}") in self.given
+        }
+        return Settings(_env_file=self.root / ".env", **given)  # pyright: ignore[reportCallIssue, reportArgumentType] (pydantic-settings' own argument)
 
     @cached_property
     def variables(self) -> Mapping[str, str]:

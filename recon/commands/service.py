@@ -58,17 +58,16 @@ def serve(
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Take what outside systems send (webhooks) until SIGTERM or Ctrl-C. One line per event on stderr."""
-    import logging
+    """Answer requests over HTTP and take what outside systems send, until SIGTERM or Ctrl-C. One line per request on stderr."""
     import sys
 
     place = find_workspace(workspace)
     opened = replace(open_database(place, database), pooled=True)
-    # What is not ours speaks up for warnings only: at other levels it tells addresses and more.
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
-    logging.getLogger("recon").setLevel(logging.INFO)
     from recon.backfill.standing import environment_of
     from recon.service import app as service
+    from recon.service import logs
+
+    logs.to(sys.stderr)
 
     here = environment_of(place, opened)
 
@@ -82,6 +81,27 @@ def serve(
             note(text)
 
     service.serve(service.application(place, opened), host, port, tell)
+
+
+def token(
+    sub: Annotated[str, typer.Option(help="Who it is for: the name of a person.")],
+    role: Annotated[list[str], typer.Option(help="viewer, operator, reviewer or admin; may be given again.")],
+    organization: Annotated[
+        list[str], typer.Option(help="The id of an organisation, or * for all; may be given again.")
+    ],
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 31, help="How long it is valid.")] = 8,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+) -> None:
+    """Make a token for `recon serve`, signed with RECON_JWT_SECRET: for first steps. Whoever has it is that person there."""
+    from datetime import UTC
+
+    from recon.service import tokens
+
+    place = find_workspace(workspace)
+    made = tokens.make(place.variables, sub, role, organization, hours, datetime.now(UTC))
+    if not show({"token": made}, as_json):
+        say(made)
 
 
 def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = None) -> None:

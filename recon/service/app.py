@@ -11,16 +11,29 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+import recon
 from recon.database.connect import Database
 from recon.errors import UsageError
-from recon.service import webhooks
+from recon.service import answers, health, webhooks
+from recon.service.middleware import Ground
 from recon.service.place import ANSWER_SECONDS, Place
 from recon.systems import webhooks as hooks_by_origin
 from recon.workspace import Workspace
 
 # Every group of endpoints is a router in a module of its own, and stands here.
-ROUTERS = (webhooks.router,)
+ROUTERS = (health.router, webhooks.router)
 GRACE_SECONDS = 30  # for requests that are being answered when the service is told to end
+IDLE_SECONDS = 5  # after which a connection that asks nothing more is closed
+HEADER_BYTES = 32 * 1024  # of all the headers of a request
+AT_ONCE = 200  # connections; who comes on top of them is told to come again (503)
+
+ABOUT = """\
+Two sets of records are matched by rules; what does not match is a *break*; what should be written is a *plan*, which somebody
+other than its author approves before it is applied. This service shows runs, decisions, breaks and plans, takes yes and no to
+plans, and takes the events that outside systems send.
+
+Every request but these events and the signs of life carries a bearer token. Times are in UTC. Errors have one form (`Problem`):
+what happened, why, and what to do next."""
 
 
 def application(workspace: Workspace, database: Database, answer_seconds: float = ANSWER_SECONDS) -> FastAPI:
@@ -41,10 +54,13 @@ def application(workspace: Workspace, database: Database, answer_seconds: float 
 
     # Without its pages of documentation, which load from outside hosts.
     app = FastAPI(
-        title="recon", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
+        title="recon", version=recon.__version__, description=ABOUT, lifespan=lifespan,
+        docs_url=None, redoc_url=None, openapi_url="/openapi.json",
         redirect_slashes=False,  # to an address by the name that the sender chose, and senders do not follow
     )  # fmt: skip
     app.state.place = place
+    answers.attach(app)
+    app.add_middleware(Ground)
     for router in ROUTERS:
         app.include_router(router)
     return app
@@ -66,7 +82,8 @@ def serve(app: FastAPI, host: str, port: int, tell: Callable[[str], None]) -> No
     named = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app, log_level="critical", log_config=None, access_log=False, server_header=False, lifespan="on",
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=IDLE_SECONDS, limit_concurrency=AT_ONCE,
+        http="h11", h11_max_incomplete_event_size=HEADER_BYTES, ws="none", proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
 

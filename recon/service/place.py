@@ -25,6 +25,7 @@ class Place:
     workspace: Workspace
     hooks: Mapping[str, Hook]
     answer_seconds: float = ANSWER_SECONDS
+    looking: asyncio.Task[int | None] | None = None  # at the database, for whoever asks whether the service is ready
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _working: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
 

@@ -24,7 +24,8 @@ from recon.backfill import sign_off, standing, states
 from recon.database.connect import Database
 from recon.errors import UsageError
 from recon.service import app as service
-from recon.service import events, webhooks
+from recon.service import events
+from recon.service.middleware import LARGEST
 from recon.stand_ins.server import served
 from recon.systems import webhooks as known_hooks
 from recon.systems.hcp_jobs.webhook import signed
@@ -342,7 +343,7 @@ def test_what_is_not_signed_right_or_is_no_event_is_refused_and_not_kept(hcp: Da
         (401, "5 minutes", body, headers(body, time.time() + 330)),
         (401, "5 minutes", body, headers(body) | {"Api-Timestamp": iso, "Api-Signature": signed(iso, body, SECRET)}),
         (401, "no time", body, headers(body) | {"Api-Timestamp": "now", "Api-Signature": signed("now", body, SECRET)}),
-        (413, "1,048,576 bytes", b" " * (webhooks.LARGEST + 1), {}),
+        (413, "1,048,576 bytes", b" " * (LARGEST + 1), {}),
         (415, "application/json", body, headers(body, **{"Content-Type": "text/plain"})),
         (400, "no JSON", b'{"event": ', headers(b'{"event": ')),
         (400, "no JSON", b'{"a": NaN}', headers(b'{"a": NaN}')),
