@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -156,21 +156,37 @@ def verify(database: Database, workspace: Workspace, plan: str, actor: str) -> V
     Raises:
         CheckErrored: a check could not be carried out; the plan keeps its state, for nothing is proven.
     """
-    found = plans.load(database, workspace, plan)
-    verification = verifying.verify(database, workspace, plan)
-    checks = run_checks(database, workspace, workspace.spec(found.reconciliation))
-    store_checks(database, checks, plan)
+    return verify_all(database, workspace, [plan], actor)[0]
+
+
+def verify_all(database: Database, workspace: Workspace, found: Sequence[str], actor: str) -> list[Verified]:
+    """Prove plans of one reconciliation, each by its own verify.sql, with one run of the suite for all.
+
+    Raises: as `verify`; then none of them is proven.
+    """
+    loaded = [plans.load(database, workspace, plan) for plan in found]
+    proofs = [verifying.verify(database, workspace, plan) for plan in found]
+    checks = run_checks(database, workspace, workspace.spec(loaded[0].reconciliation))
+    for plan in found:
+        store_checks(database, checks, plan)
     if checks.errored:
         item = checks.errored[0]
         raise CheckErrored(
             f"The check {item.name} could not be carried out.",
-            why=f"{item.error}. The plan stays {found.state}: nothing is proven.",
-            todo=f"Mend the cause and run `recon verify {plan}` again.",
+            why=f"{item.error}. The plan stays {loaded[0].state}: nothing is proven.",
+            todo=f"Mend the cause and run `recon verify {found[0]}` again.",
         )
-    state = verifying.record(
-        database, plan, actor, right=verification.right, problems=verification.problems, checks_passed=checks.success
-    )
-    return Verified(plan, state, verification, checks)
+    return [
+        Verified(
+            proof.plan,
+            verifying.record(
+                database, proof.plan, actor, right=proof.right, problems=proof.problems, checks_passed=checks.success
+            ),
+            proof,
+            checks,
+        )
+        for proof in proofs
+    ]
 
 
 def store_checks(database: Database, checks: CheckResult, plan: str | None = None) -> None:

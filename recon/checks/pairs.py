@@ -6,6 +6,8 @@ the tables as they are now.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlglot import exp
 
 from recon import expressions
@@ -37,21 +39,21 @@ def knows_identity(spec: Reconciliation) -> bool:
     return spec.cardinality == "one_to_one" and first.accept == "auto" and by_ids
 
 
-def checked(bound: Bound, run: str) -> exp.Query:
+def checked(bound: Bound, decided: Sequence[str]) -> exp.Query:
     """One row for each record of the population, and of the target too where an id must stand for one record only.
 
-    Columns: `record`; `reconciled`, NULL for what a person left out; `partner_exists` and `right_<name>`, NULL where no
+    `decided` are the runs whose decisions count. Columns: `record`; `reconciled`, NULL for what a person left out; `partner_exists` and `right_<name>`, NULL where no
     partner was decided; `one_partner`, whether at most one record of the other side bears the same id; `identity_once`,
     of the target's records with an id, whether no other bears it.
     """
     identity = knows_identity(bound.spec)
-    whole: exp.Query = _population(bound, run, identity)
+    whole: exp.Query = _population(bound, decided, identity)
     if identity and bound.population == "s":
         whole = exp.union(whole, _targets(bound), distinct=False)
     return whole
 
 
-def _population(bound: Bound, run: str, identity: bool) -> exp.Select:
+def _population(bound: Bound, decided: Sequence[str], identity: bool) -> exp.Select:
     side, other = bound.population, bound.other
     outcome = column(_DECISION, "outcome")
     is_pair = exp.In(this=outcome.copy(), expressions=[exp.Literal.string(name) for name in RECONCILED])
@@ -73,10 +75,10 @@ def _population(bound: Bound, run: str, identity: bool) -> exp.Select:
             ],
         ]
     ).from_(bound.relation[side].aliased(side))
-    decisions = tables.own("decisions", run)
-    decisions.set("alias", exp.TableAlias(this=identifier(_DECISION)))
     query = query.join(
-        decisions, on=exp.and_(*equal(bound.keys(side), _DECISION, bound.key_names(side))), join_type="left"
+        _decisions(bound, decided),
+        on=exp.and_(*equal(bound.keys(side), _DECISION, bound.key_names(side))),
+        join_type="left",
     )
     query = query.join(
         bound.relation[other].aliased(other),
@@ -97,6 +99,18 @@ def _population(bound: Bound, run: str, identity: bool) -> exp.Select:
             exp.alias_(alone, ONE_PARTNER, quoted=True), exp.alias_(once, IDENTITY_ONCE, quoted=True), copy=False
         )
     return query.where(*bound.where(side))
+
+
+def _decisions(bound: Bound, decided: Sequence[str]) -> exp.Expr:
+    """The decisions of these runs, which are about different records, under their alias."""
+    alias = exp.TableAlias(this=identifier(_DECISION))
+    found = [tables.own("decisions", run) for run in decided]
+    if len(found) == 1:
+        found[0].set("alias", alias)
+        return found[0]
+    names = [*bound.key_names("t"), *bound.key_names("s"), "outcome"]
+    parts = [exp.Select(expressions=[identifier(name) for name in names]).from_(table) for table in found]
+    return exp.Subquery(this=exp.union(*parts, distinct=False), alias=alias)
 
 
 def _several(bound: Bound, names: list[str]) -> exp.Select:
@@ -152,9 +166,9 @@ def _where(is_pair: exp.Expr, condition: exp.Expr) -> exp.Expr:
     return exp.Case(ifs=[exp.If(this=is_pair.copy(), true=_surely(condition.copy()))])
 
 
-def examples(bound: Bound, run: str, condition: exp.Expr, limit: int) -> str:
+def examples(bound: Bound, decided: Sequence[str], condition: exp.Expr, limit: int) -> str:
     """The statement that names the first records for which a condition over the columns of `checked` holds."""
-    inner = exp.Subquery(this=checked(bound, run), alias=exp.TableAlias(this=identifier("checked")))
+    inner = exp.Subquery(this=checked(bound, decided), alias=exp.TableAlias(this=identifier("checked")))
     record = column("checked", RECORD)
     query = exp.Select(expressions=[record]).from_(inner).where(condition)
     return query.order_by(expressions.collate(record.copy())).limit(limit).sql(DIALECT)

@@ -108,7 +108,7 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
             todo="An empty suite proves nothing: say what must be true under `expect` in the spec.",
         )
     at = datetime.now(UTC)
-    run = None if spec.link is not None else _decided(database, spec)
+    decided = None if spec.link is not None else _decided(database, spec)
     with database.session(read_only=True) as session:
         bound = bind(session, spec)
         if spec.link is not None:
@@ -122,21 +122,20 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
                 why="A check that is left out would count as passed.",
                 todo=f"Delete {suites.own_path(workspace, spec)} to use what the spec asks, or add it there.",
             )
-        query = relation.checked(bound) if run is None else pairs.checked(bound, run)
+        query = relation.checked(bound) if decided is None else pairs.checked(bound, decided)
         results = _validated(library, database, bound, loaded, query)
     with database.session(read_only=True) as session:
         items = [
-            _item(session, bound, run, expectation, results.get(position))
+            _item(session, bound, decided, expectation, results.get(position))
             for position, expectation in enumerate(suite["expectations"])
         ]
     return CheckResult(spec.name, at, tuple(items))
 
 
-def _decided(database: Database, spec: Reconciliation) -> str:
-    """The latest run that looked at every record. Raises CheckErrored where there is none."""
-    for found in runs.history(database, spec.name):
-        if found["state"] == "success" and not found["limited"] and found["kept"]:
-            return found["run"]
+def _decided(database: Database, spec: Reconciliation) -> list[str]:
+    """The latest run that looked at every record, or of each scope the latest. Raises CheckErrored where there is none."""
+    if found := runs.of_all(database, spec.name):
+        return found
     raise CheckErrored(
         f"Nothing was decided yet that could be checked for {spec.name}.",
         why="It sets no link: what a run of all its records decided takes its place.",
@@ -282,7 +281,9 @@ def _said(error: object, bound: Bound | None = None) -> str:
 # -- results ---------------------------------------------------------------------------------------------
 
 
-def _item(session: Session, bound: Bound, run: str | None, expectation: dict[str, Any], result: Any) -> CheckItem:
+def _item(
+    session: Session, bound: Bound, decided: list[str] | None, expectation: dict[str, Any], result: Any
+) -> CheckItem:
     meta = expectation["meta"]
     name = str(
         meta.get("name") or " ".join([expectation["type"], str(expectation["kwargs"].get("column", ""))]).strip()
@@ -300,7 +301,7 @@ def _item(session: Session, bound: Bound, run: str | None, expectation: dict[str
     if kind == "coverage" and whole == 0:
         # The library passes an empty table, and a `where` that selects nothing with it.
         return CheckItem(name, says, kind, "errored", "0 of 0", 0, error="There is no record to check.")
-    examples = _examples(session, bound, run, expectation) if unexpected else ()
+    examples = _examples(session, bound, decided, expectation) if unexpected else ()
     return CheckItem(name, says, kind, status, observed(whole - unexpected, whole), unexpected, examples)
 
 
@@ -325,7 +326,9 @@ def _raised(result: Any, bound: Bound) -> str | None:
     return None if result.success or result.result else "It gave no result."
 
 
-def _examples(session: Session, bound: Bound, run: str | None, expectation: dict[str, Any]) -> tuple[str, ...]:
+def _examples(
+    session: Session, bound: Bound, decided: list[str] | None, expectation: dict[str, Any]
+) -> tuple[str, ...]:
     """Keys of records that do not keep an expectation, by SQL of our own: the library would fetch every row."""
     kwargs = expectation["kwargs"]
     if set(kwargs) - {"column", "value_set", "mostly"}:
@@ -337,8 +340,8 @@ def _examples(session: Session, bound: Bound, run: str | None, expectation: dict
         condition = exp.not_(column)
     else:
         return ()
-    if run is not None:
-        return tuple(row[0] for row in session.rows(pairs.examples(bound, run, condition, EXAMPLES)))
+    if decided is not None:
+        return tuple(row[0] for row in session.rows(pairs.examples(bound, decided, condition, EXAMPLES)))
     rows = session.rows(relation.examples(bound, condition, EXAMPLES).sql(DIALECT))
     return tuple(_key(row) for row in rows)
 

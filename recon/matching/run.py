@@ -27,6 +27,7 @@ from recon.spec import Reconciliation
 from recon.spec_parts import OVERRIDE
 
 KEPT_RUNS = 20  # runs of one reconciliation whose decisions are kept; older ones keep their counts only
+KEPT_OF_SCOPE = 2  # of runs of one scope alone, each scope
 
 
 @dataclass(frozen=True)
@@ -274,20 +275,47 @@ _BY_PASS_OF = {
 
 def _forget(session: Session, reconciliation: str) -> None:
     """Drop the decisions of old runs; runs that a plan came from are kept with it."""
-    runs = tables.runs
-    old = session.connection.execute(
-        sa.select(runs.c.run)
+    runs, scope = tables.runs, _scope()
+    place = sa.func.row_number().over(partition_by=scope, order_by=runs.c.started_at.desc())
+    kept = sa.case((scope.is_(None), KEPT_RUNS), else_=KEPT_OF_SCOPE)
+    ranked = (
+        sa.select(runs.c.run, place.label("place"), kept.label("kept"))
         .where(runs.c.reconciliation == reconciliation, runs.c.kept)
         .where(runs.c.run.not_in(sa.select(tables.plans.c.run)))
-        .order_by(runs.c.started_at.desc())
-        .offset(KEPT_RUNS)
-    ).scalars()
+        .subquery()
+    )
+    old = session.connection.execute(sa.select(ranked.c.run).where(ranked.c.place > ranked.c.kept)).scalars()
     for run in list(old):
         session.execute(f"DROP TABLE IF EXISTS {tables.own('decisions', run).sql(DIALECT)}")
         session.connection.execute(runs.update().where(runs.c.run == run).values(kept=False))
 
 
 # -- what is kept ----------------------------------------------------------------------------------------
+
+
+def _scope() -> sa.ColumnElement[str | None]:
+    """The scope that a run was about alone; NULL: about all of them."""
+    return tables.runs.c.limited["scope"].astext
+
+
+def of_all(database: Database, reconciliation: str) -> list[str]:
+    """The runs whose decisions together are about every record: the latest of the whole, or of each scope the latest where
+    one of them is later; none where only parts were looked at."""
+    tables.ensure(database)
+    runs, scope = tables.runs, _scope()
+    whole = sa.func.coalesce(runs.c.limited - "scope", sa.text("'{}'::jsonb")) == sa.text("'{}'::jsonb")
+    query = (
+        sa.select(runs.c.run, scope)
+        .where(runs.c.reconciliation == reconciliation, runs.c.state == "success", runs.c.kept, whole)
+        .distinct(scope)
+        .order_by(scope, runs.c.started_at.desc())
+    )
+    with database.session(read_only=True) as session:
+        found = {of: run for run, of in session.connection.execute(query)}
+    latest = max(found.values(), default=None)
+    if latest is None or found.get(None) == latest:
+        return [latest] if latest else []
+    return sorted(run for of, run in found.items() if of is not None)
 
 
 def load(database: Database, reconciliation: str, run: str | None = None) -> Run:

@@ -21,7 +21,7 @@ from recon.backfill.absences import Key, Lookup
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database
-from recon.errors import CheckErrored, DatabaseUnreachable, OutsideFailed, OverCap, ReconError, SpecError
+from recon.errors import DatabaseUnreachable, OutsideFailed, OverCap, ReconError, SpecError
 from recon.matching import keys as texts
 from recon.matching.bind import bind
 from recon.matching.pool import Filter
@@ -184,7 +184,7 @@ def sync(
             for scope in scopes:
                 progress(scope)
                 parts.append(turn.take(scope))
-            done = _ended(identity, name, parts)
+            done = _ended(identity, name, parts, turn.prove(parts))
             log.end(database, identity, done.status, done.stats, [part.as_dict() for part in parts], done.error)
     finally:
         feed.close()
@@ -216,17 +216,17 @@ def open_mirror(spec: Reconciliation, workspace: Workspace) -> Mirrored:
     return feed
 
 
-def _ended(identity: str, name: str, parts: Sequence[Part]) -> Synced:
+def _ended(identity: str, name: str, parts: Sequence[Part], short: Sequence[str]) -> Synced:
     failed = [f"{part.scope}: {part.failed}" for part in parts if part.failed]
     waits = [part.awaits for part in parts if part.awaits]
     held = [f"{part.scope}: {part.held_back} orphans held back" for part in parts if part.held_back]
     if parts and len(failed) == len(parts):
         status = log.FAILED
-    elif failed or waits or any(part.error_count for part in parts) or held:
+    elif failed or waits or held or short or any(part.error_count for part in parts):
         status = log.PARTIAL
     else:
         status = log.SUCCESS
-    return Synced(identity, name, status, tuple(parts), "; ".join([*failed, *waits, *held]) or None)
+    return Synced(identity, name, status, tuple(parts), "; ".join([*failed, *waits, *held, *short]) or None)
 
 
 @dataclass
@@ -239,6 +239,7 @@ class _Turn:
     feed: Mirrored
     wish: Wish
     now: datetime
+    applied: list[str] = field(default_factory=list[str])  # plans that are to be proven
 
     def take(self, scope: str) -> Part:
         """One scope's turn; what goes wrong is kept in the part."""
@@ -290,7 +291,7 @@ class _Turn:
     # -- deciding and writing ------------------------------------------------------------------------------
 
     def _reconcile(self, part: Part, came: set[Key] | None) -> None:
-        run = workflow.match(self.database, self.workspace, self.spec, self.workspace.actor, Filter(scope=part.scope))
+        run = self._match(part.scope)
         part.run = run.run
         _invalid(self.database, self.spec, run, part, came)
         if not self.wish.execute:
@@ -302,8 +303,11 @@ class _Turn:
         )
         plan = self._plan(part, run, lookup)
         self._tell_orphans(part, lookup)
-        if plan is not None:
-            self._carry_out(part, plan)
+        if plan is not None and self._carry_out(part, plan):
+            part.run = self._match(part.scope).run  # as it stands now, for the proof and for whoever looks
+
+    def _match(self, scope: str) -> Run:
+        return workflow.match(self.database, self.workspace, self.spec, self.workspace.actor, Filter(scope=scope))
 
     def _plan(self, part: Part, run: Run, lookup: AtSource) -> Plan | None:
         if not (run.other_side.get("missing") or run.outcomes.get("changed") or run.outcomes.get("orphan")):
@@ -320,37 +324,41 @@ class _Turn:
             run=run.run, allow_limited=True, again=False, lookup=lookup,
         )  # fmt: skip
 
-    def _carry_out(self, part: Part, plan: Plan) -> None:
-        """Apply a plan that is signed for, and prove it; count what it did."""
+    def _carry_out(self, part: Part, plan: Plan) -> bool:
+        """Apply a plan that is signed for; count what it did. Says whether it was applied."""
         part.plan = plan.plan
         if plan.state == "planned":
             plan, refused = approve_unattended(self.database, self.workspace, plan, self.workspace.actor)
             if plan.state == "planned":
                 why = f" ({' '.join(refused)})" if refused else ""
                 part.awaits = f"plan {plan.plan} waits for a reviewer: no standing sign-off covers it{why}"
-                return
+                return False
         applied = applying.apply(self.database, self.workspace, plan.plan, self.workspace.actor, execute=True)
         if applied.skipped:
             part.wrong(f"{applied.skipped:,} rows of plan {plan.plan} were not as planned and were left alone")
-        self._prove(part, plan)
+        self.applied.append(plan.plan)
         actions = plan.document["actions"]
         part.created += actions.get("insert", 0)
         part.updated += actions.get("update", 0) + actions.get("link", 0)
         part.cancelled += actions.get("set", 0)
+        return True
 
-    def _prove(self, part: Part, plan: Plan) -> None:
+    def prove(self, parts: Sequence[Part]) -> list[str]:
+        """Prove what was applied, each plan for itself and the whole by the suite; says what fell short."""
+        if not self.applied:
+            return []
         try:
-            verified = workflow.verify(self.database, self.workspace, plan.plan, self.workspace.actor)
-        except CheckErrored as error:
-            part.wrong(f"{error.what} {error.why}".strip())
-            return
-        if not verified.verification.right:
-            part.wrong(
-                f"{verified.verification.problems:,} of {verified.verification.checked:,} rows of plan {plan.plan} are "
-                f"not right; `recon revert {plan.plan}` undoes it"
-            )
-        for check in verified.checks.failed:
-            part.wrong(f"the check {check.name} fell short")
+            proofs = workflow.verify_all(self.database, self.workspace, self.applied, self.workspace.actor)
+        except ReconError as error:
+            return [f"not proven: {error.what} {error.why}".strip()]
+        for proof in proofs:
+            if not proof.verification.right:
+                part = next((part for part in parts if part.plan == proof.plan), parts[0])
+                part.wrong(
+                    f"{proof.verification.problems:,} of {proof.verification.checked:,} rows of plan {proof.plan} are "
+                    f"not right; `recon revert {proof.plan}` undoes it"
+                )
+        return [f"the check {check.name} fell short" for check in proofs[0].checks.failed]
 
     def _left(self, part: Part) -> None:
         """Carry on with plans of this scope that were signed for or begun: a process was killed, or somebody signed one."""
@@ -364,7 +372,7 @@ class _Turn:
                 except ReconError as error:
                     part.wrong(f"{error.what} {error.why}".strip())
             elif plan.state == "applied" and limits.get("scope") == part.scope:
-                self._prove(part, plan)
+                self.applied.append(plan.plan)  # nothing is lost: it waits for its proof only
 
     # -- orphans -------------------------------------------------------------------------------------------
 
