@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import sqlglot
@@ -132,8 +133,12 @@ class Template:
 # -- parsing and checking --------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str, side: Side, *, allow_now: bool = False) -> Expression:
-    """Read one scalar expression; a bare name belongs to `side`. Raises SpecError with the reason."""
+    """Read one scalar expression; a bare name belongs to `side`. Raises SpecError with the reason.
+
+    A run reads the same few expressions hundreds of times, so they are kept; who changes a tree takes a copy of it.
+    """
     _bounded(text)
     try:
         trees = sqlglot.parse(text, dialect=Reading)

@@ -9,6 +9,7 @@ from sqlglot import exp
 from recon.errors import SpecError
 
 DIALECT = "postgres"
+_HALF = re.compile("[\ud800-\udfff]")  # half a character, which no UTF-8 holds
 MAX_IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names silently (NAMEDATALEN - 1), so we refuse them
 
 
@@ -18,7 +19,7 @@ def storable(text: str) -> bool:
     >>> storable("Bödecker"), storable("a\\x00b"), storable("\\udcff")
     (True, False, False)
     """
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return "\x00" not in text and (text.isascii() or not _HALF.search(text))
 
 
 def identifier(name: str) -> exp.Identifier:

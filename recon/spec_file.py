@@ -6,6 +6,7 @@ import itertools
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -36,16 +37,29 @@ def read(path: Path, find: Callable[[str], Path]) -> Reconciliation:
     Raises:
         SpecError: with file, line and field.
     """
-    document, lines = _document(path)
+    text = text_of(path)
+    if (alone := _alone(text, path)) is not None:
+        return alone
+    document, lines = _document(text, path)
+    return _validated(_with_like(document, path, find, [str(document.get("name"))]), path, lines)
+
+
+@lru_cache(maxsize=128)
+def _alone(text: str, path: Path) -> Reconciliation | None:
+    """A spec that takes nothing of another one, kept, for a run asks for it many times; None: it is like another one."""
+    document, lines = _document(text, path)
+    return None if "like" in document else _validated(document, path, lines)
+
+
+def _validated(document: dict[str, Any], path: Path, lines: CommentedMap) -> Reconciliation:
     try:
-        merged = _with_like(document, path, find, [str(document.get("name"))])
-        return Reconciliation.model_validate(merged)
+        return Reconciliation.model_validate(document)
     except ValidationError as error:
         raise explained(error, path, lines, Reconciliation, "See `recon schema` for every field.") from error
 
 
-def _document(path: Path) -> tuple[dict[str, Any], CommentedMap]:
-    loaded = parse(text_of(path), path)
+def _document(text: str, path: Path) -> tuple[dict[str, Any], CommentedMap]:
+    loaded = parse(text, path)
     if not isinstance(loaded, CommentedMap):
         raise SpecError(f"{path}, line 1: a spec is a mapping of fields.", todo="Start with `name:`.")
     return typing.cast(dict[str, Any], plain(loaded, path)), loaded
@@ -115,7 +129,7 @@ def _with_like(document: dict[str, Any], path: Path, find: Callable[[str], Path]
     if other in seen:
         raise SpecError(f"{path}: `like` goes round in a circle.", why=" → ".join([*seen, other]) + ".")
     base_path = find(other)
-    base, _ = _document(base_path)
+    base, _ = _document(text_of(base_path), base_path)
     base = _with_like(base, base_path, find, [*seen, other])
     # Who tries a variant does not ask for it each time the group is run: two plans would write the same records.
     base = {name: value for name, value in base.items() if name != "group"}
