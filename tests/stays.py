@@ -1,0 +1,75 @@
+"""Reservations with their follow-ups, small: the tables, a spec of them, and handlers that note what they were called with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from recon.database.connect import Database
+from recon.spec import Reconciliation
+from tests.support import execute, simple_spec
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ORGS = ("00000000-0000-0000-0000-00000000000a", "00000000-0000-0000-0000-00000000000b")
+
+TABLES = (
+    "CREATE TABLE reservations (id uuid PRIMARY KEY, organization_id uuid NOT NULL, platform text NOT NULL"
+    " DEFAULT 'airbnb', external_id text, check_in timestamptz, check_out timestamptz, status text NOT NULL,"
+    " cancelled_at timestamptz)",
+    "CREATE TABLE listed (LIKE reservations)",
+    "CREATE TABLE IF NOT EXISTS door_credentials (reservation_id uuid PRIMARY KEY, organization_id uuid NOT NULL,"
+    " credential_id text NOT NULL, state text NOT NULL CHECK (state IN ('active', 'revoked')), active_from timestamptz,"
+    " revoked_at timestamptz, made_at timestamptz NOT NULL DEFAULT now())",
+)
+LIVE = "t.status in ('pending', 'confirmed', 'checked_in')"
+FOLLOW_UPS = [
+    {
+        "job": "generate_pin",
+        "at": "t.check_in - interval '2 hours'",
+        "when": f"{LIVE} and t.check_out + interval '24 hours' > now()",
+    },
+    {
+        "job": "revoke_pin",
+        "at": "case when t.status = 'cancelled' then now() else t.check_out + interval '24 hours' end",
+        "if_gone": "run",
+    },
+]
+
+
+def spec(**fields: Any) -> Reconciliation:
+    """The reservations, with the two jobs of their PINs."""
+    usual: dict[str, Any] = {
+        "name": "stays",
+        "scope": "organization_id",
+        "target": {"table": "reservations", "key": "id"},
+        "source": {"table": "listed", "key": "id"},
+        "link": None,
+        "cardinality": "one_to_one",
+        "passes": [{"name": "identity", "on": ["platform", "external_id"]}],
+        "follow_ups": FOLLOW_UPS,
+    }
+    return simple_spec(**(usual | fields))
+
+
+def made(database: Database) -> Database:
+    execute(database, *TABLES)
+    return database
+
+
+def identity(number: int) -> str:
+    return f"00000000-0000-0000-0001-{number:012d}"
+
+
+def reserve(
+    database: Database, number: int, check_in: datetime, nights: int = 3, status: str = "confirmed", org: int = 0
+) -> str:
+    """A reservation of this number, or this one as it is now."""
+    with database.session() as session:
+        session.execute(
+            "INSERT INTO reservations (id, organization_id, external_id, check_in, check_out, status)"
+            " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET organization_id = excluded.organization_id,"
+            " check_in = excluded.check_in, check_out = excluded.check_out, status = excluded.status",
+            identity(number), ORGS[org], f"X{number}", check_in, check_in + timedelta(days=nights), status,
+        )  # fmt: skip
+    return identity(number)
