@@ -62,6 +62,7 @@ app.command()(look.notebook)
 app.command()(service.serve)
 app.command()(service.token)
 app.command()(service.webhooks)
+app.command("follow-ups")(service.follow_ups)
 app.command()(service.worker)
 app.command()(place.database)
 

@@ -1,8 +1,9 @@
-"""What the command line shows of what outside systems send."""
+"""What the command line shows of what outside systems send, and of the jobs of records."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from recon.screens import console, table
@@ -23,3 +24,28 @@ def webhooks(rows: Sequence[Mapping[str, Any]]) -> None:
             table(["received (UTC)", "event", "state", "why nothing was done"], shown, fold=True)
     if not rows:
         console.print("No system here sends events.")
+
+
+def follow_ups(
+    name: str, jobs: Mapping[str, Mapping[str, Any]], failed: Sequence[Mapping[str, Any]], again: int | None
+) -> None:
+    """How the jobs of a reconciliation's records stand, and what the failed ones said."""
+    if again is not None:
+        console.print(f"{again:,} that failed for good are tried again.")
+    if not jobs:
+        console.print(f"{name} has no follow-ups: its spec names none.", markup=False)
+        return
+    counted = ("waiting", "due", "overdue", "done", "failed", "dropped")
+    rows = [[job, *[f"{counts[word]:,}" for word in counted], _moment(counts["next"])] for job, counts in jobs.items()]
+    table(["job", *counted, "next (UTC)"], rows, right="123456")
+    if failed:
+        shown = [
+            [row["job"], ", ".join(row["key"]), _moment(row["due_at"]), row["attempts"], row["said"] or ""]
+            for row in failed
+        ]
+        table(["failed", "record", "due (UTC)", "attempts", "what it said"], shown, fold=True, right="3")
+
+
+def _moment(at: object) -> str | None:
+    """A moment to the minute; one that Python has no name for, as the server writes it."""
+    return f"{at:%Y-%m-%d %H:%M}" if isinstance(at, datetime) else None if at is None else str(at)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from recon.database.connect import Database
+from recon.mirror import follow_ups_done
+from recon.outside.jobs import Job
 from recon.spec import Reconciliation
+from recon.systems.stays import pins
+from recon.workspace import Workspace
 from tests.support import execute, simple_spec
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -73,3 +83,47 @@ def reserve(
             identity(number), ORGS[org], f"X{number}", check_in, check_in + timedelta(days=nights), status,
         )  # fmt: skip
     return identity(number)
+
+
+# -- handlers --------------------------------------------------------------------------------------------
+
+CALLS: list[Job] = []  # what `noted` was called with, by this process
+FAULTS: dict[str, Exception] = {}  # what it raises, by record
+
+
+def noted(job: Job) -> str:
+    """A handler that only notes the call."""
+    CALLS.append(job)
+    if fault := FAULTS.get(job.key[-1]):
+        raise fault
+    return f"noted {job.name}"
+
+
+@contextmanager
+def installed(folder: Path, *names: str, points_to: str = "tests.stays:noted") -> Generator[None]:
+    """While this is open, recon finds handlers of these names, as an installer would leave them in a folder."""
+    packed = folder / "handlers-1.0.dist-info"
+    packed.mkdir(parents=True)
+    (packed / "METADATA").write_text("Metadata-Version: 2.1\nName: handlers\nVersion: 1.0\n")
+    lines = "".join(f"{name} = {points_to}\n" for name in names)
+    (packed / "entry_points.txt").write_text(f"[recon.follow_ups]\n{lines}")
+    CALLS.clear()
+    FAULTS.clear()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def carry_out(url: str, folder: str, now: datetime, *, dies: bool) -> None:
+    """What is due, in a process of its own; `dies`: killed once the handler has done its work, before that is written down."""
+
+    def dying(job: Job) -> str:
+        pins.generate(job)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "never said"
+
+    if dies:
+        follow_ups_done.open_handler = lambda _name: dying
+    follow_ups_done.carry_out(Database(url), Workspace(Path(folder)), spec(), now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -15,6 +15,7 @@ from recon.commands.shared import (
     FAILED,
     AsJson,
     Folder,
+    Name,
     Url,
     find_workspace,
     note,
@@ -22,6 +23,8 @@ from recon.commands.shared import (
     say,
     show,
 )
+
+SHOWN_FAILED = 20  # of the jobs that failed
 
 
 def worker(
@@ -116,4 +119,28 @@ def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = 
 
         screens_service.webhooks(found)
     left = sum(item["counts"][state] for item in found for state in (events.PENDING, events.FAILED))
+    raise typer.Exit(BREAKS_REMAIN if left else DONE)
+
+
+def follow_ups(
+    name: Name,
+    again: Annotated[bool, typer.Option("--again", help="Have what failed for good tried again.")] = False,
+    as_json: AsJson = False,
+    workspace: Folder = None,
+    database: Url = None,
+) -> None:
+    """How the jobs of a reconciliation's records stand, and what the failed ones said. Ends with 3 where some are overdue or failed."""
+    from recon.mirror import follow_ups_kept as kept
+
+    place = find_workspace(workspace)
+    spec = place.spec(name)
+    opened = open_database(place, database)
+    tried = kept.again(opened, spec.name) if again else 0
+    jobs = kept.statistics(opened, spec, datetime.now(UTC))
+    failed = kept.failed(opened, spec.name, limit=SHOWN_FAILED)
+    if not show({"reconciliation": spec.name, "tried_again": tried, "jobs": jobs, "failed": failed}, as_json):
+        from recon import screens_service
+
+        screens_service.follow_ups(spec.name, jobs, failed, tried if again else None)
+    left = sum(counts["overdue"] + counts["failed"] for counts in jobs.values())
     raise typer.Exit(BREAKS_REMAIN if left else DONE)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sqlglot import exp
 
+from recon.errors import did_you_mean
 from recon.expressions import TEXT_TYPES, Side
 from recon.matching import candidates
 from recon.matching.bound import Bound, BoundPass
@@ -16,6 +17,7 @@ from recon.matching.formats import FORMATS
 from recon.matching.profile import Equality, PassProfile, Profile, SideProfile, Values
 from recon.matching.profile_statements import PROBES
 from recon.matching.read_columns import LINK, ON, WHEN, WITHIN
+from recon.outside.jobs import FOLLOW_UPS, installed
 
 Severity = Literal["error", "warning", "note"]
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
@@ -24,7 +26,7 @@ _INTEGERS = ("int2", "int4", "int8")
 
 @dataclass(frozen=True)
 class Finding:
-    """error: matching cannot do its work here; warning: a person should look; note: good to know."""
+    """error: matching, or what follows it, cannot do its work here; warning: a person should look; note: good to know."""
 
     severity: Severity
     where: str
@@ -63,6 +65,7 @@ def find(bound: Bound, profile: Profile, pairs: Sequence[PassPairs], limit: int)
             found += _repeated(bound, passes[item.name], item)
     found += _links(bound, profile)
     found += _half_private(bound)
+    found += _no_handler(bound)
     return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
 
 
@@ -282,3 +285,15 @@ def _both(equality: Equality) -> tuple[tuple[str, str, Values], tuple[str, str, 
 
 def _place(passes: str, on: str) -> str:
     return f"pass {passes}, on {on}" if on else f"pass {passes}"
+
+
+def _no_handler(bound: Bound) -> Generator[Finding]:
+    """Follow-ups that nobody would carry out."""
+    for item in bound.spec.follow_ups:
+        if item.job not in installed():
+            yield Finding(
+                "error",
+                f"follow-up {item.job}",
+                f"No follow-up called {item.job} is installed, so its jobs wait. {did_you_mean(item.job, installed())}".strip(),
+                f"Correct `job`, or install the package that brings it (entry point group {FOLLOW_UPS}).",
+            )
