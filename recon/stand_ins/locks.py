@@ -57,7 +57,7 @@ class Locks:
     credentials: list[Credential] = field(default_factory=list[Credential])
     calls: list[Call] = field(default_factory=list[Call])
     faults: Faults = field(default_factory=Faults)
-    _answers: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     _lock: Lock = field(default_factory=Lock)
 
     @property
@@ -104,12 +104,12 @@ class Locks:
         if not isinstance(reservation, str) or not reservation or (moment is not None and moment.tzinfo is None):
             return _said(422, {"error": "`reservation` and a `from` with its time zone are needed"})
         with self._lock:  # a request that came late, and one that came again, meet here
-            known = self._answers.get(key or "")
+            known = self.answers.get(key or "")
             self.calls.append(Call(what, reservation, key, known is not None))
             if known is None:
                 known = self._generated(reservation, moment) if moment else self._revoked(reservation)
                 if key:
-                    self._answers[key] = known
+                    self.answers[key] = known
         return _raw(*known)
 
     def _generated(self, reservation: str, moment: datetime) -> tuple[int, str]:
