@@ -11,12 +11,13 @@ import json
 from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 from sqlglot import exp
 
 from recon import expressions
 from recon.names import identifier, quote
 from recon.spec_actions import Backfill, FollowUp
+from recon.spec_expect import Expectation
 from recon.spec_parts import (
     OVERRIDE,
     ColumnName,
@@ -26,7 +27,6 @@ from recon.spec_parts import (
     Part,
     Pass,
     RecordSet,
-    Share,
     checked,
     no_key,
     once,
@@ -59,23 +59,6 @@ class Validity(Part):
     def _readable(self) -> Validity:
         one_side("s", self.rule)
         return self
-
-
-class Expectation(Part):
-    """What must be true after a backfill."""
-
-    coverage: Share | None = Field(None, description="The least share of the population that must be reconciled.")
-    right: dict[Name, str] = Field(
-        default_factory=dict,
-        description="Conditions over both sides that every linked pair must keep, by name.",
-    )
-
-    @field_validator("right")
-    @classmethod
-    def _readable(cls, right: dict[str, str]) -> dict[str, str]:
-        for text in right.values():
-            checked(expressions.parse, text, "t")
-        return right
 
 
 class Reconciliation(Part):
@@ -248,6 +231,8 @@ class Reconciliation(Part):
             for name in _LATER:
                 if document[side][name] == RecordSet.model_fields[name].get_default(call_default_factory=True):
                     del document[side][name]
+        if not self.expect.never:
+            del document["expect"]["never"]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property

@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString, cast
 
 import psycopg
 from sqlalchemy.pool import NullPool
 from sqlglot import exp
 
-from recon.checks import pairs, relation, suites
+from recon.checks import never, pairs, relation, suites
 from recon.checks.suites import Suite
 from recon.database import relations
 from recon.database.connect import Database, Session
@@ -46,7 +47,7 @@ class CheckItem:
 
     name: str
     says: str
-    kind: str  # coverage, right, or other for what people added
+    kind: str  # coverage, right, never, or other for what people added
     status: Status
     observed: str
     unexpected: int
@@ -113,6 +114,7 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
         bound = bind(session, spec)
         if spec.link is not None:
             _unique_source(session, bound)
+        found = never.finding(session, bound)
     with _quiet():
         library = _library()
         loaded = _loaded(library, suite)
@@ -123,10 +125,11 @@ def check(database: Database, workspace: Workspace, spec: Reconciliation) -> Che
                 todo=f"Delete {suites.own_path(workspace, spec)} to use what the spec asks, or add it there.",
             )
         query = relation.checked(bound) if decided is None else pairs.checked(bound, decided)
-        results = _validated(library, database, bound, loaded, query)
+        named = {"recon_checked": query, **{never.relation_name(name): one for name, one in found.items()}}
+        results = _validated(library, database, bound, loaded, named)
     with database.session(read_only=True) as session:
         items = [
-            _item(session, bound, decided, expectation, results.get(position))
+            _item(session, bound, decided, expectation, results.get(position), found)
             for position, expectation in enumerate(suite["expectations"])
         ]
     return CheckResult(spec.name, at, tuple(items))
@@ -214,8 +217,10 @@ def _loaded(library: ModuleType, suite: Suite) -> Any:
     return whole
 
 
-def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any, query: exp.Query) -> dict[int, Any]:
-    """The library's result of each expectation, by its position in the file."""
+def _validated(
+    library: ModuleType, database: Database, bound: Bound, suite: Any, named: Mapping[str, exp.Query]
+) -> dict[int, Any]:
+    """The library's result of each expectation, by its position in the file; it knows the queries by their names."""
     try:
         context = library.get_context(mode="ephemeral")
         context.variables.progress_bars = {"globally": False, "metric_calculations": False}
@@ -224,7 +229,7 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
             connection_string="postgresql+psycopg://",
             create_temp_table=False,
             kwargs={
-                "creator": _connector(database, query.sql(DIALECT)),
+                "creator": _connector(database, {f'"{name}"': query.sql(DIALECT) for name, query in named.items()}),
                 "poolclass": NullPool,
             },
         )
@@ -238,24 +243,29 @@ def _validated(library: ModuleType, database: Database, bound: Bound, suite: Any
 
 
 # The library reads SQL as sqlalchemy.text() and prints it again, how often depends on its version: `:name` becomes a
-# bind parameter and % is doubled, also inside literals. So it knows the query by a name only.
-_STAND_IN = '"recon_checked"'
+# bind parameter and % is doubled, also inside literals. So it knows each query by a name only.
 _QUERY = 'SELECT * FROM "recon_checked" AS "checked"'
 
 
-def _connector(database: Database, sql: str) -> Callable[[], Any]:
-    """Opens read-only connections in which the stand-in means the query.
+def _connector(database: Database, named: Mapping[str, str]) -> Callable[[], Any]:
+    """Opens read-only connections in which each name, in its quotes, means its query.
 
     The library is handed open connections, so it never holds the URL with its password.
     """
+
+    stand_ins = re.compile("|".join(map(re.escape, named)))
 
     class Cursor(psycopg.Cursor[Any]):
         def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
             if query.strip() == _QUERY:
                 query += " LIMIT 0"  # it asks for the columns; without a limit every row would come into memory
-            # With parameters psycopg reads %% as %.
-            meant = sql if params is None else sql.replace("%", "%%")
-            return super().execute(query.replace(_STAND_IN, f"({meant})"), params, **options)
+
+            def meant(name: re.Match[str]) -> str:
+                sql = named[name[0]]
+                # With parameters psycopg reads %% as %.
+                return f"({sql if params is None else sql.replace('%', '%%')})"
+
+            return super().execute(cast(LiteralString, stand_ins.sub(meant, query)), params, **options)
 
     def connect() -> Any:
         pooled = database.engine.raw_connection()
@@ -282,7 +292,12 @@ def _said(error: object, bound: Bound | None = None) -> str:
 
 
 def _item(
-    session: Session, bound: Bound, decided: list[str] | None, expectation: dict[str, Any], result: Any
+    session: Session,
+    bound: Bound,
+    decided: list[str] | None,
+    expectation: dict[str, Any],
+    result: Any,
+    found: Mapping[str, exp.Select],
 ) -> CheckItem:
     meta = expectation["meta"]
     name = str(
@@ -295,6 +310,10 @@ def _item(
     document: dict[str, Any] = result.result
     status: Status = "passed" if result.success else "failed"
     unexpected = int(document.get("unexpected_count") or 0)  # None where there is no row
+    if kind == "never" and name in found:
+        count = int(document["observed_value"])
+        named = never.examples(session, found[name], EXAMPLES) if count else ()
+        return CheckItem(name, says, kind, status, f"{count} found", count, named)
     if document.get("element_count") is None:
         return CheckItem(name, says, kind, status, str(document.get("observed_value", "")), unexpected)
     whole = int(document["element_count"]) - int(document.get("missing_count") or 0)

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recon.checks import pairs, relation
+from recon.checks import never, pairs, relation
 from recon.errors import AlreadyExists, SpecError
 from recon.spec import Reconciliation
+from recon.spec_expect import Never
 from recon.workspace import Workspace
 
 NOT_NULL = "expect_column_values_to_not_be_null"
 IN_SET = "expect_column_values_to_be_in_set"
+NO_ROWS = "unexpected_rows_expectation"
 
 Suite = dict[str, Any]
 
@@ -46,6 +48,7 @@ def derive(spec: Reconciliation) -> Suite:
         ]
     else:
         expectations = _of_pairs(spec)
+    expectations += [_never(name, rule) for name, rule in spec.expect.never.items()]
     return {
         "name": spec.name,
         "expectations": expectations,
@@ -85,6 +88,17 @@ def _of_pairs(spec: Reconciliation) -> list[dict[str, Any]]:
             _true(pairs.IDENTITY_ONCE, "identity_once", f"No two records of {_label(spec, 'target')} may share {ids}.")
         )
     return expectations
+
+
+def _never(name: str, rule: Never) -> dict[str, Any]:
+    """The query is the spec's: the suite names it, as it names the columns of the other checks."""
+    says = f"No record may be {name.replace('_', ' ')}: {' '.join(rule.when.split())}"
+    return _expectation(NO_ROWS, name, "never", says, unexpected_rows_query=named(name))
+
+
+def named(name: str) -> str:
+    """The query of a rule of `expect.never`, as a suite writes it."""
+    return f'SELECT * FROM "{never.relation_name(name)}" AS "found"'  # noqa: S608 (a name of the spec, for the library)
 
 
 def _share(spec: Reconciliation) -> str:
@@ -129,10 +143,15 @@ def lacking(suite: Suite, spec: Reconciliation) -> list[str]:
 
 
 def _foreign(suite: Suite, spec: Reconciliation) -> bool:
-    """Whether the suite asks for rules of `expect.right` that the spec does not have."""
+    """Whether the suite asks for rules of `expect.right` or `expect.never` that the spec does not have."""
     names = {relation.right_column(name) for name in spec.expect.right}
     columns = {str(item["kwargs"].get("column")) for item in suite["expectations"]}
-    return bool({column for column in columns if column.startswith(relation.right_column(""))} - names)
+    known = {named(name) for name in spec.expect.never}
+    asked = {str(item["kwargs"].get("unexpected_rows_query")) for item in suite["expectations"]}
+    return bool(
+        {column for column in columns if column.startswith(relation.right_column(""))} - names
+        or {query for query in asked if query.startswith(named("").partition('" AS')[0])} - known
+    )
 
 
 def load(workspace: Workspace, spec: Reconciliation) -> Suite:
