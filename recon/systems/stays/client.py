@@ -207,7 +207,7 @@ class Stays:
         Raises:
             UsageError, OutsideFailed: as `changed`.
         """
-        for page in self._by_arrival(scope, from_day, to_day):
+        for page in self._by_arrival(scope, from_day, to_day, whole=False):
             yield [
                 {"platform": one["platform"], "external_id": one["external_id"]}
                 for one in page
@@ -254,7 +254,9 @@ class Stays:
             )
         return client
 
-    def _by_arrival(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[list[Record | Bad]]:
+    def _by_arrival(
+        self, scope: str, from_day: date | None, to_day: date | None, *, whole: bool = True
+    ) -> Iterator[list[Record | Bad]]:
         """Reservations by their check-in. Stays counts days on the clocks of the listing: a day more on either side is
         asked for, and left out again by the moment."""
         query = {
@@ -263,10 +265,10 @@ class Stays:
             "dateType": "arrival",
         }
         for page in self._read(scope, query):
-            yield [one for one in self._rows(scope, page) if _on_days(one, from_day, to_day)]
+            yield [one for one in self._rows(scope, page, whole=whole) if _on_days(one, from_day, to_day)]
 
-    def _rows(self, scope: str, page: Sequence[object]) -> list[Record | Bad]:
-        return [values.row(scope, one, self._zone) for one in page if not values.is_block(one)]
+    def _rows(self, scope: str, page: Sequence[object], *, whole: bool = True) -> list[Record | Bad]:
+        return [values.row(scope, one, self._zone, whole=whole) for one in page if not values.is_block(one)]
 
     def _read(self, scope: str, query: Mapping[str, str]) -> Iterator[list[object]]:
         """Every page of a list, each record once.
