@@ -68,7 +68,7 @@ class Client:
         return Client(self.http, {"Authorization": f"Bearer {token(name, roles, organizations)}"})
 
     def get(self, path: str, **parameters: Any) -> Answer:
-        return self.ask("GET", path, params=parameters)
+        return self.ask("GET", path, **({"params": parameters} if parameters else {}))
 
     def post(self, path: str, document: Any = None) -> Answer:
         return self.ask("POST", path, **({} if document is None else {"json": document}))
@@ -81,13 +81,13 @@ class Client:
 @contextmanager
 def asked(app: FastAPI, name: str = "bob", roles: Sequence[str] = ("admin",)) -> Iterator[Client]:
     """A client of the application, which runs in this process; first asked by an admin of all organisations."""
+    from anyio.from_thread import start_blocking_portal
     from starlette.testclient import TestClient
 
     http = TestClient(app, raise_server_exceptions=True)
-    try:
+    with start_blocking_portal() as http.portal:  # one event loop for all requests; no lifespan, which works events off
         yield Client(http, {}).as_(name, roles)
-    finally:
-        http.close()
+    http.close()
 
 
 def application(workspace: Workspace, database: Database, **variables: str) -> FastAPI:

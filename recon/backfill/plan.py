@@ -158,7 +158,7 @@ def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged, w
         sa.select(tables.plans)
         .where(tables.plans.c.reconciliation == found.change.bound.spec.name)
         .where(tables.plans.c.state.in_(("planned", "approved")), tables.plans.c.expires_at > sa.func.now())
-        .where(_scope().is_not_distinct_from(_of(draft.decided)))
+        .where(scope_of_plan().is_not_distinct_from(_of(draft.decided)))
         .order_by(tables.plans.c.created_at.desc(), tables.plans.c.plan.desc())
         .limit(1)
     ).mappings().first()  # fmt: skip
@@ -386,7 +386,7 @@ def _keep(
     roles.hand_over(session, plan)
 
 
-def _scope() -> sa.ColumnElement[str | None]:
+def scope_of_plan() -> sa.ColumnElement[str | None]:
     """The scope that a plan is of; NULL: of all."""
     return sa.cast(tables.plans.c.document, JSONB)["run_limited"]["scope"].astext
 
@@ -397,7 +397,7 @@ def _of(decided: Run) -> str | None:
 
 def _supersede(session: Session, reconciliation: str, plan: str, actor: str, scope: str | None) -> None:
     """Put a plan in place of those that wait; one of a single scope gives way to one of the same or of all."""
-    replaced = sa.true() if scope is None else _scope().is_not_distinct_from(scope)
+    replaced = sa.true() if scope is None else scope_of_plan().is_not_distinct_from(scope)
     waiting = session.connection.execute(
         sa.select(tables.plans.c.plan)
         .where(tables.plans.c.reconciliation == reconciliation, tables.plans.c.state.in_(("planned", "approved")))

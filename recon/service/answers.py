@@ -148,11 +148,11 @@ def unforeseen(request: Request) -> JSONResponse:
 
 
 def _answer(request: Request, status: int, document: Mapping[str, Any], headers: Mapping[str, str]) -> JSONResponse:
-    said = {name: _clean(request, value) if isinstance(value, str) else value for name, value in document.items()}
+    said = {name: clean(request, value) if isinstance(value, str) else value for name, value in document.items()}
     return JSONResponse({**said, "request": request_id(request)}, status, dict(headers))
 
 
-def _clean(request: Request, text: str) -> str:
+def clean(request: Request, text: str) -> str:
     """A text for people elsewhere: readable, not endless, and without the folders of this machine."""
     place = getattr(request.app.state, "place", None) if "app" in request.scope else None
     folders = [str(place.workspace.root)] if place else []

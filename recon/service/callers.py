@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
@@ -11,11 +12,13 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
+from recon.errors import UsageError
 from recon.service import tokens
 from recon.service.answers import NotAllowed, Turned
 from recon.service.place import Place
 from recon.service.tokens import Caller, Role
 
+_log = logging.getLogger("recon.service")
 _SCHEME = HTTPBearer(
     scheme_name="bearer", bearerFormat="JWT", auto_error=False,
     description="A signed token: `sub` is who asks, `roles` what for, `organizations` whose records (or \"*\").",
@@ -46,7 +49,11 @@ async def _authenticated(request: Request) -> Caller:
 
 def _read(request: Request) -> Caller:
     place: Place = request.app.state.place
-    trusted = tokens.trust(place.workspace.variables)
+    try:
+        trusted = tokens.trust(place.workspace.variables)
+    except UsageError as error:  # a fault of whoever runs the service, and for his eyes
+        _log.error("nobody is let in: %s", error)
+        raise Turned(503, "Nobody is let in: the key for tokens does not hold.", todo="Ask whoever runs it.") from None
     given = request.headers.getlist("authorization")
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
     if scheme.lower() != "bearer" or not token.strip():

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +21,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+import recon
 from recon.service import answers
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ _HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
 }
+_OURS = Path(recon.__file__).parent
 _access = logging.getLogger("recon.access")
 _log = logging.getLogger("recon.service")
 
@@ -81,9 +84,7 @@ class Ground:
         except ClientDisconnect:
             pass  # nobody is there to answer
         except Exception as error:
-            # Its text may hold values of records; where it came from does not.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            _log.error("unforeseen %s in %s\n%s", type(error).__name__, request.scope.get("route", "?"), where.rstrip())
+            _log.error("unforeseen %s at %s", type(error).__name__, _where(error))
             if answer.status is not None:
                 raise  # half an answer is out: the connection has to end
             await answers.unforeseen(request)(request.scope, receive, answer)
@@ -143,6 +144,13 @@ class _Answer:
             added = [(name, value) for name, value in more.items() if name not in own]
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
+
+
+def _where(error: BaseException) -> str:
+    """Through which lines of ours an error came, and where it began. Its own text may hold values of records."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if _OURS in Path(frame.filename).parents or frame is frames[-1]]
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in reversed(ours))
 
 
 def _line(request: Request, status: int | None, seconds: float) -> str:
