@@ -9,6 +9,7 @@ from recon.database.connect import Database
 from recon.matching import run as runs
 from recon.matching.pool import Filter
 from recon.workspace import Workspace
+from tests.copies import Copies
 from tests.support import execute
 
 NORTH, SOUTH = "00000000-0000-4000-8000-00000000000a", "00000000-0000-4000-8000-00000000000b"
@@ -79,3 +80,22 @@ def fill(database: Database, workspace: Workspace) -> Houses:
         assert plan is not None
         made.append(plan.plan)
     return Houses(*ids, *made)
+
+
+def again(copies: Copies, database: Database, workspace: Workspace) -> Houses:
+    """The same, made once for all tests of a worker and copied for each: the database, and the files beside it."""
+
+    def take() -> tuple[Houses, dict[str, bytes]]:
+        found = fill(database, workspace)
+        return found, {
+            str(path.relative_to(workspace.root)): path.read_bytes()
+            for path in workspace.root.rglob("*")
+            if path.is_file()
+        }
+
+    found, files = copies.after("two houses", take)
+    for name, content in files.items():
+        path = workspace.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return found

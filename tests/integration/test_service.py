@@ -10,6 +10,7 @@ import pytest
 from recon.database.connect import Database
 from recon.workspace import Workspace
 from tests import two_houses
+from tests.copies import Copies
 from tests.service import Client, application, asked
 from tests.signing import Keys, needs_ssh_keygen
 from tests.support import execute, rows
@@ -19,8 +20,8 @@ pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own
 
 
 @pytest.fixture
-def houses(database: Database, workspace: Workspace) -> Houses:
-    return two_houses.fill(database, workspace)
+def houses(copies: Copies, database: Database, workspace: Workspace) -> Houses:
+    return two_houses.again(copies, database, workspace)
 
 
 @pytest.fixture
@@ -91,10 +92,9 @@ def _place(client: Client) -> Any:
     return client.http.app.state.place
 
 
-def test_private_columns_are_veiled_whoever_asks(database: Database, workspace: Workspace) -> None:
+def test_private_columns_are_veiled_whoever_asks(database: Database, workspace: Workspace, houses: Houses) -> None:
     """SYN-09: also to a person who would see them on his own screen, and also where the service's own settings show them."""
     (workspace.root / "recon.toml").write_text('[private]\nseen_by = ["bob"]\n', encoding="utf-8")
-    houses = two_houses.fill(database, workspace)
     with asked(application(workspace, database, RECON_SHOW_PRIVATE="1", RECON_USER="bob")) as client:
         answers = [
             client.get(path, **more)

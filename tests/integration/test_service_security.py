@@ -25,6 +25,7 @@ from recon.service.middleware import LARGEST
 from recon.stand_ins.server import served
 from recon.workspace import Workspace
 from tests import two_houses
+from tests.copies import Copies
 from tests.service import KEY, Answer, Client, application, asked, token
 from tests.support import recon, rows
 from tests.two_houses import NORTH, Houses
@@ -47,8 +48,8 @@ PARAMETERS = {
 
 
 @pytest.fixture
-def houses(database: Database, workspace: Workspace) -> Houses:
-    return two_houses.fill(database, workspace)
+def houses(copies: Copies, database: Database, workspace: Workspace) -> Houses:
+    return two_houses.again(copies, database, workspace)
 
 
 @pytest.fixture
