@@ -14,7 +14,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from recon import __version__
-from recon.commands import backfill, check, export, look, match, people, place, report, rules, run, service, standing
+from recon.commands import (
+    backfill,
+    check,
+    export,
+    look,
+    match,
+    people,
+    place,
+    report,
+    rules,
+    run,
+    service,
+    standing,
+    sync,
+)
 from recon.commands.shared import DONE, FAILED, print_json
 from recon.errors import ReconError, UsageError, of_place, visible
 
@@ -56,6 +70,7 @@ app.command()(backfill.apply)
 app.command()(backfill.verify)
 app.command()(backfill.revert)
 app.command()(run.run)
+app.command()(sync.sync)
 app.command()(look.audit)
 app.command()(report.report)
 app.command()(look.notebook)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from recon.commands import groups
+from recon.commands.schedule import Cron, Zone, write
 from recon.commands.shared import (
     DONE,
     AsJson,
@@ -22,9 +23,6 @@ from recon.commands.shared import (
 )
 from recon.errors import UsageError
 from recon.progress import bar, spinner
-
-if TYPE_CHECKING:
-    from recon.workspace import Workspace
 
 
 def report(
@@ -42,13 +40,8 @@ def report(
     key: Annotated[
         Path | None, typer.Option(help="With --sign: your SSH key; without it your name is recorded.")
     ] = None,
-    schedule: Annotated[
-        str | None,
-        typer.Option(help="When the worker makes it from now on, as cron writes it; `none`: never.", metavar="CRON"),
-    ] = None,
-    zone: Annotated[
-        str | None, typer.Option(help="Whose clock --schedule means, such as Europe/London; default: UTC.")
-    ] = None,
+    schedule: Cron = None,
+    zone: Zone = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -77,7 +70,7 @@ def report(
             todo=f"Schedule each of {', '.join(place.members(name))}.",
         )
     if schedule is not None:
-        _schedule(place, name, schedule, zone, as_json)
+        write(place, "report", name, schedule, zone, as_json)
         return
     from recon import workflow
 
@@ -127,21 +120,3 @@ def _together(**asked: object) -> None:
     given = [f"--{name}" for name, value in asked.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} do not go together.", todo="Ask for one after the other.")
-
-
-def _schedule(place: Workspace, name: str, cron: str, zone: str | None, as_json: bool) -> None:
-    from datetime import UTC, datetime
-
-    from recon.service import schedules
-
-    path = place.root / schedules.FILE
-    document: dict[str, str | None] = {"reconciliation": name, "file": str(path)}
-    if cron.strip().lower() == "none":
-        schedules.drop(place, "report", name)
-        answer({**document, "schedule": None}, as_json, f"{name} is no longer reported on a schedule ({path}).")
-        return
-    entry = schedules.put(place, "report", name, cron, zone)
-    following = schedules.next_tick(entry, datetime.now(UTC))
-    document |= {"schedule": entry.cron, "zone": entry.zone, "next": following.isoformat()}
-    text = f"Report of {name}: {entry.cron} ({entry.zone}), next {schedules.when(following)}. It is in {path}."
-    answer(document, as_json, f"{text}\nThe worker makes it: `recon worker` must be running then.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from recon.commands import groups
+from recon.commands.schedule import Cron, Zone, only, write
 from recon.commands.shared import AsJson, Execute, Folder, NameOrGroup, Url, day, find_workspace, open_database
 from recon.errors import UsageError
 from recon.progress import bar
@@ -24,6 +25,8 @@ def run(
         int | None, typer.Option(min=1, help="Decide at most this many unlinked records; of a group, of each object.")
     ] = None,
     plan: Annotated[str | None, typer.Option(help="Carry on with this plan; default: match, and plan.")] = None,
+    schedule: Cron = None,
+    zone: Zone = None,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -31,13 +34,22 @@ def run(
     """The whole way: check, match, plan, sign-off, apply, verify, and a page that tells it. Ends with 3 where a person is awaited.
 
     Without --execute it is a dry run. With it, a plan is applied only under a sign-off: a standing one, or the
-    approval of the plan that waits.
+    approval of the plan that waits. By a schedule it always writes.
     """
     from recon import whole_way
 
     if execute and mode not in (None, "execute"):
         raise UsageError(f"--execute and --mode {mode} are two things.", todo="Give one of them.")
     place = find_workspace(workspace)
+    only(schedule, zone, **{"from": from_date, "to": to_date, "limit": limit, "plan": plan, "mode": mode})
+    if schedule is not None:
+        if groups.is_group(place, name):
+            raise UsageError(
+                f"A schedule is of one reconciliation, and {name} is a group.",
+                todo=f"Schedule each of {', '.join(place.members(name))}.",
+            )
+        write(place, "run", name, schedule, zone, as_json)
+        return
     wish = whole_way.Wish(
         mode=mode or ("execute" if execute else "dry_run"),
         from_day=day(from_date, "--from") or "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     Ended = Callable[["Outcome"], None]
 
-CONNECTIONS = 3  # at most, of one worker: it listens on one, and works the queue on the others
+LANES = ("default", "sync")  # each does one job after another, so that no mirror waits for a report
+CONNECTIONS = 5  # at most, of one worker: each lane listens on one, and works the queue on the others
 SILENT_SECONDS = 30.0  # a worker that did not say for so long that it lives may be gone; it says so every 10 s
 KEEP_HOURS = 24 * 90  # what has ended is kept for a quarter of a year
 # A server finds out within a minute that the machine of a worker is gone, and lets its lock go.
@@ -35,6 +36,9 @@ _ALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_kee
 _LATEST = """
     SELECT periodic_id, max(defer_timestamp) AS at FROM procrastinate_periodic_defers
     WHERE defer_timestamp <= %(now)s GROUP BY periodic_id
+"""
+_AT_WORK = """
+    SELECT args ->> 'reconciliation' AS name FROM procrastinate_jobs WHERE task_name = 'sync' AND status = 'doing'
 """
 
 
@@ -82,14 +86,15 @@ class Queue:
         connection = self.database.arguments(search_path=tables.SCHEMA)
         self.app = App(connector=PsycopgConnector(kwargs=connection, min_size=1, max_size=CONNECTIONS))
         for kind, job in jobs.KINDS.items():
-            self.app.task(name=kind, pass_context=True, retry=_Patience())(self._carried_out(job))
+            lane = kind if kind in LANES else LANES[0]
+            self.app.task(name=kind, queue=lane, pass_context=True, retry=_Patience())(self._carried_out(job))
 
-    async def tick(self, entries: Iterable[Schedule], since: datetime, now: datetime) -> None:
+    async def tick(self, entries: Mapping[Schedule, datetime], now: datetime) -> None:
         """Put in what is due and was not put in yet, by this worker or another one.
 
         Of times that passed while no worker was there only the last one counts, so at most one job comes late. A schedule
-        counts from the last job that was put in for it; one that never had any counts from `since`, when the
-        file was written. What is due while its job of an earlier time still waits is left out.
+        counts from the last job that was put in for it; one that never had any counts from the moment that `entries` has
+        for it. What is due while its job of an earlier time still waits is left out; a mirror's also while it is at work.
         """
         due = {entry: int(schedules.last_tick(entry, now).timestamp()) for entry in entries}
         due = {entry: at for entry, at in due.items() if at != self._handled.get(_key(entry))}
@@ -97,8 +102,10 @@ class Queue:
             return
         rows = await self.app.connector.execute_query_all_async(_LATEST, now=int(now.timestamp()))
         latest = {row["periodic_id"]: row["at"] for row in rows}
+        at_work = {row["name"] for row in await self.app.connector.execute_query_all_async(_AT_WORK)}
         for entry, at in due.items():
-            if at > latest.get(_key(entry), since.timestamp()):
+            busy = entry.do == "sync" and entry.reconciliation in at_work
+            if at > latest.get(_key(entry), entries[entry].timestamp()) and not busy:
                 await self._defer(entry, at)
             self._handled[_key(entry)] = at
 
@@ -141,7 +148,7 @@ class Queue:
                     result = work(self.database, self.workspace, reconciliation)
                 return result
             except Exception as failure:
-                error, again = jobs.said(failure), jobs.wait_after(failure, job.attempts)
+                error, again = jobs.said(failure), jobs.wait_after(failure, job.attempts, job.task_name)
                 raise
             finally:
                 if result is not None or error is not None:
@@ -155,7 +162,7 @@ class _Patience(BaseRetryStrategy):
     """Tries again what a person need not mend first."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        seconds = jobs.wait_after(exception, job.attempts)
+        seconds = jobs.wait_after(exception, job.attempts, job.task_name)
         return None if seconds is None else RetryDecision(retry_in={"seconds": seconds})
 
 

@@ -1,14 +1,15 @@
-"""What is done when: the workspace's file schedules.yaml, and the times that its cron lines mean.
+"""What is done when: the workspace's file schedules.yaml, mirrors by their settings, and the times that are meant.
 
-A person writes the file, and `recon report NAME --schedule` edits it. An edit changes the words it is about and leaves
-every other character, comments too, as it stands.
+A person writes the file, and `recon report NAME --schedule` edits it (so do `recon run` and `recon sync`). An edit changes
+the words it is about and leaves every other character, comments too, as it stands. A mirror whose settings are there is
+kept in step without an entry.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -21,17 +22,20 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from recon import spec_file
-from recon.errors import NotFound, SpecError, UsageError, did_you_mean
+from recon.errors import NotFound, ReconError, SpecError, UsageError, did_you_mean
+from recon.service import cron
+from recon.service.cron import words
+from recon.sources.mirrored import is_mirror
 from recon.workspace import Workspace
 
 FILE = "schedules.yaml"
 EXAMPLE = 'An entry looks like: - {do: report, reconciliation: rent_payments, cron: "0 7 * * 1-5", zone: Europe/London}'
 
-Kind = Literal["report"]  # what can be done on a schedule; `jobs.KINDS` says how
+EVERY = "*/30 * * * *"  # when a mirror is kept in step where nobody said otherwise
+NEVER = "none"  # in the place of a cron line: not at all
+AT_ONCE = datetime(2000, 1, 1, tzinfo=UTC)  # counts from then: what never ran is due
 
-# What croniter knows beyond cron: R and H stand for times that it chooses itself, so nobody could say when.
-_CHOSEN = re.compile(r"(^|[,/])[hr](\(|$|/|,)", re.IGNORECASE)
-_FIELDS = 5  # minute, hour, day of month, month, day of week
+Kind = Literal["report", "run", "sync"]  # what can be done on a schedule; `jobs.KINDS` says how
 
 
 class Schedule(BaseModel):
@@ -61,7 +65,7 @@ class Schedule(BaseModel):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, line: str) -> str:
-        problem = _cron_problem(line)
+        problem = cron.problem(line)
         if problem:
             raise ValueError(f"{line!r} is not a cron line: {problem}.")
         return " ".join(line.split())
@@ -92,6 +96,86 @@ def changed_at(workspace: Workspace) -> datetime | None:
         return None
 
 
+# -- mirrors -------------------------------------------------------------------------------------------
+
+
+def setting_of(api: str) -> str:
+    """The setting that says when a mirror of this outside system is kept in step."""
+    return f"RECON_{api.upper()}_SCHEDULE"
+
+
+def by_settings(
+    workspace: Workspace, written: Iterable[Schedule], unread: Callable[[ReconError], None] = lambda _error: None
+) -> list[Schedule]:
+    """The mirrors that are kept in step though the file does not name them: a token for their system is set (SYN-01).
+
+    Args:
+        workspace: whose settings; RECON_<API>_SCHEDULE says when, `none`: never.
+        written: what the file says, which wins.
+        unread: is told of each reconciliation that cannot be read: nobody knows whether it is a mirror.
+
+    Raises:
+        UsageError: a setting is no cron line.
+    """
+    named = {entry.reconciliation for entry in written if entry.do == "sync"}
+    found: list[Schedule] = []
+    if not any("_TOKEN" in name for name in workspace.variables):  # no need to read every spec
+        return found
+    for name in workspace.reconciliations():
+        try:
+            spec = workspace.spec(name)
+        except ReconError as error:
+            unread(error)
+            continue
+        if not is_mirror(spec) or spec.source.api is None or name in named:
+            continue
+        setting, token = setting_of(spec.source.api), f"RECON_{spec.source.api.upper()}_TOKEN"
+        line = workspace.variables.get(setting, EVERY).strip()
+        has_token = any(known == token or known.startswith(f"{token}_") for known in workspace.variables)
+        if not has_token or line.lower() == NEVER:
+            continue
+        if problem := cron.problem(line):
+            raise UsageError(
+                f"{setting} is {line!r}, which is not a cron line: {problem}.",
+                todo=f'Write it like "{EVERY}", or `{NEVER}` where {name} shall not be kept in step by the worker.',
+            )
+        found.append(Schedule(do="sync", reconciliation=name, cron=" ".join(line.split()), zone="UTC"))
+    return found
+
+
+def in_force(
+    workspace: Workspace, unread: Callable[[ReconError], None] = lambda _error: None
+) -> dict[Schedule, datetime]:
+    """Every schedule that counts, of the file and by settings, and since when.
+
+    What never had a job is due for the first time that comes after that moment. An entry of the file counts from when the
+    file was written; a mirror by its settings is kept in step as soon as there is a worker.
+
+    Args:
+        unread: as for `by_settings`.
+
+    Raises:
+        SpecError, UsageError: the file or a setting cannot be read.
+    """
+    since = changed_at(workspace)
+    written = of(workspace)
+    return dict.fromkeys(written, since or AT_ONCE) | dict.fromkeys(by_settings(workspace, written, unread), AT_ONCE)
+
+
+def entry_of(workspace: Workspace, name: str, kind: Kind = "sync") -> Schedule | None:
+    """The schedule by which something is done for a reconciliation; None: it has none. Raises as `in_force`."""
+    return next((entry for entry in in_force(workspace) if (entry.do, entry.reconciliation) == (kind, name)), None)
+
+
+def next_of(workspace: Workspace, name: str, kind: Kind = "sync", now: datetime | None = None) -> datetime | None:
+    """When something is done next for a reconciliation, by its cron line, in UTC; None: it has no schedule.
+
+    Raises: as `in_force`.
+    """
+    entry = entry_of(workspace, name, kind)
+    return None if entry is None else next_tick(entry, now or datetime.now(UTC)).astimezone(UTC)
+
+
 # -- times -----------------------------------------------------------------------------------------------
 
 
@@ -112,6 +196,16 @@ def next_tick(schedule: Schedule, after: datetime) -> datetime:
 def last_tick(schedule: Schedule, until: datetime) -> datetime:
     """The last time of a schedule up to a moment, in the schedule's zone."""
     return _tick(schedule, until + timedelta(microseconds=1), "get_prev")
+
+
+def spelled(schedule: Schedule) -> str:
+    """A schedule's cron line, with what it means where few words can say it.
+
+    >>> spelled(Schedule(do="sync", reconciliation="stays_reservations", cron="*/30 * * * *", zone="UTC"))
+    '*/30 * * * * (Every 30 minutes)'
+    """
+    told = words(schedule.cron) + ("" if schedule.zone == "UTC" or not words(schedule.cron) else f", {schedule.zone}")
+    return f"{schedule.cron} ({told})" if told else schedule.cron
 
 
 def when(moment: datetime) -> str:
@@ -135,24 +229,6 @@ def _tick(schedule: Schedule, start: datetime, direction: Literal["get_next", "g
             return first
         if hour.startswith("*"):
             return found
-
-
-def _cron_problem(line: str) -> str | None:
-    from croniter import croniter
-    from croniter.croniter import CroniterError
-
-    fields = line.split()
-    if len(fields) != _FIELDS:
-        return f"it has {len(fields)} fields, not {_FIELDS} (minute, hour, day of month, month, day of week)"
-    if any(_CHOSEN.search(field) for field in fields):
-        return "H and R are not times"
-    try:
-        croniter(line, datetime(2000, 1, 1, tzinfo=UTC)).get_next(datetime)
-    except CroniterError as error:
-        return "no day is like that" if "next date" in str(error) else str(error).rstrip(".")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return "a field cannot be read"
-    return None
 
 
 @cache
@@ -238,6 +314,11 @@ def _validated(text: str, path: Path, workspace: Workspace) -> list[Schedule]:
     places: dict[tuple[str, str], int] = {}
     for number, item in enumerate(found):
         line = loaded.lc.item(number)[0] + 1
+        if item.do == "sync" and not is_mirror(workspace.spec(item.reconciliation)):
+            raise SpecError(
+                f"{path}, line {line}: {item.reconciliation} is no mirror, so there is nothing to keep in step.",
+                todo="Write `do: run` for the whole way of any other reconciliation.",
+            )
         other = places.setdefault((item.do, item.reconciliation), line)
         if other != line:
             raise SpecError(

@@ -1,13 +1,14 @@
-"""The worker: watches the schedules, works off the queue, and ends after the running job when it is told to."""
+"""The worker: watches the schedules, works off the queue, does what else waits, and ends after the running job when told to."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,7 +18,8 @@ from procrastinate.worker import Worker
 from recon.database.connect import Database
 from recon.errors import DatabaseUnreachable, ReconError
 from recon.service import schedules
-from recon.service.queue import Outcome, Queue, prepare
+from recon.service.beside import Beside
+from recon.service.queue import LANES, Outcome, Queue, prepare
 from recon.service.schedules import Schedule
 from recon.workspace import Workspace
 
@@ -39,6 +41,7 @@ def work(
     *,
     once: bool = False,
     clock: Clock = lambda: datetime.now(UTC),
+    until: Callable[[Callable[[], None]], None] | None = None,
 ) -> int:
     """Do what the schedules say until SIGTERM or Ctrl-C; or what is due now, `once`.
 
@@ -50,15 +53,16 @@ def work(
         log: gets each line.
         once: end when nothing is due any more.
         clock: what time it is, with a zone.
+        until: gets a function that tells the worker to end as SIGTERM does, from any thread.
 
     Returns:
         How many jobs failed.
 
     Raises:
-        SpecError: the file of schedules cannot be read.
+        SpecError, UsageError: the file of schedules, or a setting, cannot be read.
         DatabaseUnreachable: there is no database when it starts, or at any time with `once`.
     """
-    return asyncio.run(_Work(database, workspace, log, once, clock).go())
+    return asyncio.run(_Work(database, workspace, log, once, clock, until).go())
 
 
 @dataclass
@@ -68,8 +72,9 @@ class _Work:
     log: Log
     once: bool
     clock: Clock
+    until: Callable[[Callable[[], None]], None] | None = None
     failed: int = 0
-    entries: list[Schedule] = field(default_factory=list[Schedule])
+    entries: dict[Schedule, datetime] = field(default_factory=dict[Schedule, datetime])  # and since when they count
     written: datetime | None = None
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -79,6 +84,8 @@ class _Work:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        if self.until is not None:
+            self.until(partial(_soon, loop, self._stop))
         self._greet()
         while not self.stopping.is_set():
             try:
@@ -99,21 +106,43 @@ class _Work:
         async with queue.app.open_async():
             await queue.take_up()
             await self._tick(queue)
-            worker = Worker(queue.app, wait=not self.once, install_signal_handlers=False, listen_notify=not self.once)
-            running = asyncio.create_task(worker.run())
+            beside = Beside(self.database, self.workspace, self.clock, self._said_beside)
+            if self.once:
+                await beside.events()
+            workers = [
+                Worker(
+                    queue.app, queues=[lane], wait=not self.once, install_signal_handlers=False,
+                    listen_notify=not self.once,
+                )
+                for lane in LANES
+            ]  # fmt: skip
+            running = [asyncio.create_task(worker.run()) for worker in workers]
             others: list[asyncio.Task[Any]] = [asyncio.create_task(self.stopping.wait())]
-            others += [] if self.once else [asyncio.create_task(self._watch(queue))]
-            await asyncio.wait([running, *others], return_when=asyncio.FIRST_COMPLETED)
-            worker.stop()
+            if self.once:
+                others.append(asyncio.create_task(asyncio.wait(running)))
+            else:
+                looks = [self._watch(queue), self._look(beside.events), self._look(beside.follow_ups)]
+                others += [*running, *map(asyncio.create_task, looks)]
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            for worker in workers:
+                worker.stop()
             try:
-                await running
+                await asyncio.gather(*running)
             finally:
+                others = [other for other in others if other not in running]
                 for other in others:
                     other.cancel()
                 ends = await asyncio.gather(*others, return_exceptions=True)
             for end in ends:
                 if isinstance(end, Exception):
                     raise end
+            if self.once and not self.stopping.is_set():
+                await beside.follow_ups()
+
+    async def _look(self, does: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await does()
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _watch(self, queue: Queue) -> None:
         looked = self.clock()
@@ -126,14 +155,13 @@ class _Work:
                 looked = self.clock()
 
     async def _tick(self, queue: Queue) -> None:
-        if self.written is not None:
-            await queue.tick(self.entries, self.written, self.clock())
+        await queue.tick(self.entries, self.clock())
 
     # -- the file ------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
         self.written = schedules.changed_at(self.workspace)
-        self.entries = schedules.of(self.workspace)
+        self.entries = schedules.in_force(self.workspace, self._unread)
 
     def _read_anew(self) -> None:
         """Take over what was changed in the file. What cannot be read changes nothing, and is said once."""
@@ -147,6 +175,9 @@ class _Work:
             self._say("schedules", f"The schedules stay as they were. {error}", error=error.as_dict())
         else:
             self._greet()
+
+    def _unread(self, error: ReconError) -> None:
+        self._say("schedules", f"Whether it is a mirror is not known. {error}", error=error.as_dict())
 
     # -- what is said --------------------------------------------------------------------------------------
 
@@ -182,15 +213,26 @@ class _Work:
             again_in=outcome.again_in,
         )
 
+    def _said_beside(self, event: str, text: str, failed: int = 0, **more: object) -> None:
+        self.failed += failed
+        self._say(event, text, **more)
+
     def _say(self, event: str, text: str, **more: object) -> None:
         self.log(text, {"event": event, "at": self.clock().isoformat(), "says": text, **more})
 
     def _stop(self) -> None:
+        if self.stopping.is_set():
+            return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)  # the second one ends this process at once
         self._say("stopping", "Told to end: after the running job, if there is one.")
         self.stopping.set()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, does: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # it has ended already
+        loop.call_soon_threadsafe(does)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:

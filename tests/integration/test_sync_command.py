@@ -1,0 +1,119 @@
+"""`recon sync` as a person calls it: dry by default, a line for each scope, and an exit code that says how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from recon.database.connect import Database
+from recon.service import schedules
+from recon.stand_ins.faults import Fault
+from recon.workspace import Workspace
+from tests.in_step import MIRROR, ONE, TWO, InStep, in_step
+from tests.support import execute, rows
+
+pytestmark = pytest.mark.one_engine
+
+
+@pytest.fixture
+def mirror(database: Database, workspace: Workspace) -> Iterator[InStep]:
+    with in_step(database, workspace) as found:
+        yield found
+
+
+def test_a_dry_run_says_what_would_be_and_execute_does_it(mirror: InStep) -> None:
+    """SYN-03: what is new is inserted, what is unchanged left alone; SYN-07: each run stands in the log."""
+    dry = mirror.run("sync", MIRROR)
+    assert dry.code == 0, dry.err
+    assert mirror.codes == []
+    assert "a dry run" in dry.out
+    assert f"To write: recon sync {MIRROR} --execute" in dry.out
+    lines = {words[0]: words[1:] for line in dry.out.splitlines() if (words := line.split()) and words[0] in (ONE, TWO)}
+    assert lines == {scope: ["2", "2", "0", "0", "0", "0"] for scope in (ONE, TWO)}
+
+    done = mirror.run("sync", MIRROR, "--execute", "--json")
+    assert done.code == 0, done.out
+    assert (done.json["status"], done.json["executed"]) == ("success", True)
+    assert done.json["stats"] == dict(fetched=4, created=4, updated=0, orphaned=0, deleted=0, errors=0)
+    assert mirror.codes == ["AA01", "AA02", "BB01", "BB02"]
+    again = mirror.run("sync", MIRROR, "--execute", "--json").json
+    assert (again["status"], again["stats"]["created"], again["stats"]["updated"]) == ("success", 0, 0)
+
+    shown = mirror.run("sync", MIRROR, "--runs")
+    assert shown.out.startswith(f"{MIRROR}: idle · */30 * * * * (Every 30 minutes); next ")
+    assert [line.split()[0] for line in shown.out.splitlines()[2:]] == [again["id"], done.json["id"], *_dry_id(mirror)]
+    listed = mirror.run("sync", MIRROR, "--runs", "--limit", "1", "--json").json
+    assert [run["id"] for run in listed["runs"]] == [again["id"]]
+    assert set(listed["runs"][0]["stats"]) == {*done.json["stats"], "duration"}
+
+
+def _dry_id(mirror: InStep) -> list[str]:
+    return [rows(mirror.database, "SELECT id FROM recon.sync_runs ORDER BY created_at LIMIT 1")[0][0]]
+
+
+def test_what_is_left_for_a_person_ends_with_3_and_is_said(mirror: InStep) -> None:
+    """SYN-04: one bad record keeps nobody waiting; the run is partial, and its message is shown."""
+    mirror.stays.add(ONE, "AA03", listing="no-such-house")
+    ended = mirror.run("sync", MIRROR, "--execute", "--scope", ONE)
+    assert ended.code == 3
+    assert ended.out.startswith("partial")
+    assert "missing property mapping" in ended.out
+    assert mirror.codes == ["AA01", "AA02"]  # the other organization was not asked for
+    assert mirror.stays.accounts[TWO].asked.total() == 0
+
+    # Gone at Stays: told, and left as it is where that is wished.
+    mirror.stays.vanish(ONE, "AA01")
+    kept = mirror.run("sync", MIRROR, "--execute", "--scope", ONE, "--no-orphans", "--json")
+    assert kept.json["scopes"][0]["orphaned"] == 1
+    assert mirror.codes == ["AA01", "AA02"]
+    ended = mirror.run("sync", MIRROR, "--execute", "--scope", ONE)
+    assert "gone there: staysnet AA01 (cancelled)" in ended.out
+    assert mirror.codes == ["AA02"]
+
+
+def test_without_a_sign_off_the_plan_waits_for_a_reviewer(database: Database, workspace: Workspace) -> None:
+    """SYN-03: nothing is written that nobody signed for; the screen says who is awaited."""
+    with in_step(database, workspace, signed=False) as mirror:
+        ended = mirror.run("sync", MIRROR, "--execute", "--scope", TWO)
+        assert ended.code == 3
+        assert "waits for a reviewer: no standing sign-off covers it" in " ".join(ended.out.split())
+        assert "Next: a reviewer runs `recon review " in ended.out
+        assert mirror.codes == []
+
+
+def test_failed_locked_and_asked_wrongly_have_codes_of_their_own(mirror: InStep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYN-02: three tries, and then the run has failed; the next one goes on where nothing is in the way."""
+    mirror.stays.faults.add(*[Fault(500)] * 6)
+    ended = mirror.run("sync", MIRROR, "--execute", "--json")
+    assert (ended.code, ended.json["status"]) == (1, "failed")
+    assert len(mirror.stays.faults.requests) == 6  # three tries for each of both
+    assert mirror.run("sync", MIRROR, "--execute", "--json").json["stats"]["created"] == 4
+    assert [status for _, status, _ in mirror.runs] == ["failed", "success"]
+
+    for arguments, said in (
+        (("rent_payments",), "rent_payments is no mirror"),
+        ((MIRROR, "--scope", "no-organization"), "do not name the organization"),
+        ((MIRROR, "--zone", "UTC"), "--zone goes with --schedule"),
+        ((MIRROR, "--schedule", "0 7 * * *", "--execute"), "--schedule and --execute do not go together"),
+        ((MIRROR, "--schedule", "*/90 * * * *"), "a step of 90, and there are 60"),
+        ((MIRROR, "--runs", "--execute"), "--runs only shows"),
+    ):
+        refused = mirror.run("sync", *arguments, "--json")
+        assert (refused.code, said in refused.out) == (2, True), refused.out
+    assert len(mirror.runs) == 2
+
+
+def test_a_schedule_of_its_own_wins_and_without_it_the_settings_count(mirror: InStep) -> None:
+    """SYN-01: every half hour where nobody says otherwise; SYN-10: the setting, and above it the file, say when."""
+    made = mirror.run("sync", MIRROR, "--schedule", "15 * * * *", "--json")
+    assert made.json["schedule"] == "15 * * * *"
+    fresh = Workspace(mirror.workspace.root)
+    assert [(entry.do, entry.cron) for entry in schedules.in_force(fresh)] == [("sync", "15 * * * *")]
+    dropped = mirror.run("sync", MIRROR, "--schedule", "none")
+    assert "By its settings it is kept in step all the same: */30 * * * * (Every 30 minutes)." in dropped.out
+    assert "RECON_STAYS_SCHEDULE=none in .env ends that." in dropped.out
+    run = mirror.run("run", MIRROR, "--schedule", "0 3 * * *", "--json")
+    assert run.json["schedule"] == "0 3 * * *"
+    assert mirror.run("run", MIRROR, "--schedule", "0 3 * * *", "--limit", "3").code == 2
+    execute(mirror.database, "SELECT 1")
