@@ -16,6 +16,8 @@ def webhooks(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"{row['origin']} ({row['reconciliation']}): {enabled}.", markup=False, soft_wrap=True)
         counts = " · ".join(f"{count:,} {state}" for state, count in row["counts"].items())
         console.print(f"{row['silence']}. {counts}.", markup=False, soft_wrap=True)
+        if row.get("scopes"):
+            table(["organisation", "last event (UTC)", "", *row["counts"]], [_scope(item) for item in row["scopes"]])
         if row["reasons"]:
             shown = [
                 [f"{item['at']:%Y-%m-%d %H:%M:%S}", item["kind"] or "", item["state"], item["said"] or ""]
@@ -49,3 +51,8 @@ def follow_ups(
 def _moment(at: object) -> str | None:
     """A moment to the minute; one that Python has no name for, as the server writes it."""
     return f"{at:%Y-%m-%d %H:%M}" if isinstance(at, datetime) else None if at is None else str(at)
+
+
+def _scope(item: Mapping[str, Any]) -> list[str]:
+    last = f"{item['last_event_at']:%Y-%m-%d %H:%M:%S}" if item["last_event_at"] else "never"
+    return [item["scope"], last, "silent for too long" if item["alarm"] else "", *map(str, item["counts"].values())]

@@ -112,7 +112,7 @@ def token(
 
 def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = None) -> None:
     """How the webhooks stand: enabled or not and why, what came and when, and why nothing was done. Ends with 3 where events wait or failed."""
-    from recon.service import events, origins
+    from recon.service import inbox, origins
     from recon.systems import webhooks as known
 
     place = find_workspace(workspace)
@@ -121,7 +121,7 @@ def webhooks(as_json: AsJson = False, workspace: Folder = None, database: Url = 
         from recon import screens_service
 
         screens_service.webhooks(found)
-    left = sum(item["counts"][state] for item in found for state in (events.PENDING, events.FAILED))
+    left = sum(item["counts"][state] for item in found for state in (inbox.PENDING, inbox.FAILED))
     raise typer.Exit(BREAKS_REMAIN if left else DONE)
 
 

@@ -55,6 +55,7 @@ class Part:
         cancelled: of these, how many a plan has set.
         held_back: of these, how many were left alone: too many at once, or nobody asked for it.
         deleted: jobs that were removed because their record no longer wants them.
+        skipped: planned rows that were not as planned and were left alone.
         errors: what went wrong with single records, of the first hundred: record and error.
         error_count: with how many.
         run, plan: what was decided and written by.
@@ -71,6 +72,7 @@ class Part:
     cancelled: int = 0
     held_back: int = 0
     deleted: int = 0
+    skipped: int = 0
     errors: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     error_count: int = 0
     run: str | None = None
@@ -334,6 +336,7 @@ class _Turn:
                 part.awaits = f"plan {plan.plan} waits for a reviewer: no standing sign-off covers it{why}"
                 return False
         applied = applying.apply(self.database, self.workspace, plan.plan, self.workspace.actor, execute=True)
+        part.skipped += applied.skipped
         if applied.skipped:
             part.wrong(f"{applied.skipped:,} rows of plan {plan.plan} were not as planned and were left alone")
         self.applied.append(plan.plan)
@@ -378,6 +381,8 @@ class _Turn:
 
     def _only(self, scope: str) -> frozenset[Key] | None:
         """The live records of the days that were asked for; None: all of them."""
+        if not self.wish.fetches and not self.wish.cancels:  # nobody asked about others than the records that came
+            return frozenset()
         if self.wish.from_day is None and self.wish.to_day is None:
             return None
         with self.database.session(read_only=True) as session:

@@ -9,14 +9,15 @@ from typing import Any
 from recon.backfill.standing import environment_of
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.service.events import STATES, not_enabled
-from recon.sources.hooks import Hook
+from recon.mirror.silence import silence
+from recon.service.inbox import STATES, not_taken
+from recon.sources.hooks import AnyHook, MirrorHook
 from recon.workspace import Workspace
 
 REASONS = 5  # why nothing was done: so many, the latest first
 
 
-def status(database: Database, workspace: Workspace, known: Mapping[str, Hook]) -> list[dict[str, Any]]:
+def status(database: Database, workspace: Workspace, known: Mapping[str, AnyHook]) -> list[dict[str, Any]]:
     """One document for each origin; what `recon webhooks --json` and GET /webhooks/status give. Times in UTC."""
     tables.ensure(database)
     now = datetime.now(UTC)
@@ -24,7 +25,9 @@ def status(database: Database, workspace: Workspace, known: Mapping[str, Hook]) 
         return [_of_origin(session, database, workspace, hook, now) for hook in known.values()]
 
 
-def _of_origin(session: Session, database: Database, workspace: Workspace, hook: Hook, now: datetime) -> dict[str, Any]:
+def _of_origin(
+    session: Session, database: Database, workspace: Workspace, hook: AnyHook, now: datetime
+) -> dict[str, Any]:
     counts = dict(
         session.rows("SELECT state, count(*) FROM recon.webhook_events WHERE origin = $1 GROUP BY 1", hook.origin)
     )
@@ -34,8 +37,14 @@ def _of_origin(session: Session, database: Database, workspace: Workspace, hook:
         "WHERE origin = $1 AND state <> 'success' ORDER BY entry DESC LIMIT $2",
         hook.origin, REASONS,
     )  # fmt: skip
-    why = not_enabled(workspace, database)
-    if not workspace.variables.get(hook.secret):
+    why = not_taken(workspace, database, hook, None)
+    scopes = hook.scopes(workspace.variables) if isinstance(hook, MirrorHook) else None
+    secret = workspace.variables.get(hook.secret)
+    if isinstance(hook, MirrorHook):
+        secret = any(hook.secret_of(workspace.variables, scope) for scope in hook.scopes(workspace.variables))
+    if scopes == []:
+        why = "not enabled: the settings name no organisation"
+    elif not secret:
         why = f"not enabled: {hook.secret} is not set, so no event can be told from a forged one"
     return {
         "origin": hook.origin,
@@ -48,4 +57,25 @@ def _of_origin(session: Session, database: Database, workspace: Workspace, hook:
         "silence": f"no events received since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "no events received yet",
         "counts": {state: counts.get(state, 0) for state in STATES},
         "reasons": reasons,
+        **(
+            {"scopes": [_of_scope(session, database, workspace, hook, scope, now) for scope in scopes or ()]}
+            if isinstance(hook, MirrorHook)
+            else {}
+        ),
+    }
+
+
+def _of_scope(
+    session: Session, database: Database, workspace: Workspace, hook: MirrorHook, scope: str, now: datetime
+) -> dict[str, Any]:
+    counts = dict(
+        session.rows(
+            "SELECT state, count(*) FROM recon.webhook_events WHERE origin = $1 AND scope = $2 GROUP BY 1",
+            hook.origin, scope,
+        )
+    )  # fmt: skip
+    return {
+        "scope": scope,
+        **silence(database, workspace, hook, scope, now).as_dict(),
+        "counts": {state: counts.get(state, 0) for state in STATES},
     }

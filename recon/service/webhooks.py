@@ -2,6 +2,7 @@
 
 - POST /webhooks/ORIGIN: an event.
 - POST /webhooks/ORIGIN/ENVIRONMENT: an event that is meant for this environment.
+- POST /webhooks/ORIGIN/SCOPE: an event of a mirror's source, which is about the records of this scope.
 - GET /webhooks/status: how each origin stands; wants RECON_SERVICE_TOKEN as a bearer token.
 """
 
@@ -19,14 +20,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from recon.errors import DatabaseUnreachable, ReconError
-from recon.service import events, origins
+from recon.service import inbox, origins
 from recon.service.answers import RETRY_SECONDS, Turned
-from recon.service.events import PENDING, Event
+from recon.service.inbox import PENDING, Event
 from recon.service.place import Place
-from recon.sources.hooks import Hook
+from recon.service.tokens import spelled
+from recon.sources.hooks import AnyHook, MirrorHook
 
 NOTHING_KEPT = f"Nothing was kept. Send it again in {RETRY_SECONDS} seconds."
 TOKEN = "RECON_SERVICE_TOKEN"
+MOST_WAITING = 20  # senders that wait for what comes of their event; the others are answered once it is kept
 
 router = APIRouter()
 _log = logging.getLogger("recon.webhooks")
@@ -37,12 +40,17 @@ _log = logging.getLogger("recon.webhooks")
 async def receive(request: Request, origin: str, environment: str | None = None) -> JSONResponse:
     """Take an event: check its signature, keep it, work it off, say what came of it."""
     place: Place = request.app.state.place
+    hook = place.hooks.get(origin)
+    if isinstance(hook, MirrorHook):
+        return await receive_of(request, hook, environment)
     try:
-        hook = _hook(place, origin)
+        if hook is None:
+            known = ", ".join(place.hooks)
+            raise Turned(404, f"Nothing is received from there. Events are received from: {known}.")
         body = await request.body()
-        _signed(place, hook, request, body)
-        payload = _read(request, body)
-        event = await asyncio.to_thread(events.store, place.database, place.workspace, hook, body, payload, environment)
+        signed(hook, request, body, place.workspace.variables.get(hook.secret), hook.secret)
+        payload = read(request, body)
+        event = await asyncio.to_thread(inbox.store, place.database, place.workspace, hook, body, payload, environment)
     except Turned as turned:
         _log.warning("a request to /webhooks/%s was refused: %s", origin if origin in place.hooks else "?", turned.what)
         raise
@@ -54,12 +62,54 @@ async def receive(request: Request, origin: str, environment: str | None = None)
     return JSONResponse(event.as_dict(), 202 if event.state == PENDING else 200)
 
 
+async def receive_of(request: Request, hook: MirrorHook, scope: str | None) -> JSONResponse:
+    """Take an event of a mirror's source: check its signature, keep it, have it worked off, say what came of it."""
+    place: Place = request.app.state.place
+    settings = place.workspace.variables
+    try:
+        if scope is None or spelled(scope) not in hook.scopes(settings):
+            raise Turned(404, f"No events are received from {hook.origin} for this organisation.")
+        scope = spelled(scope)
+        body = await request.body()
+        signed(hook, request, body, hook.secret_of(settings, scope), hook.secret)
+        payload = read(request, body)
+        event = await asyncio.get_running_loop().run_in_executor(
+            place.lines.keeping, inbox.store, place.database, place.workspace, hook, body, payload, None, scope
+        )
+    except Turned as turned:
+        _log.warning("a request about %s was refused: %s", hook.origin, turned.what)
+        raise
+    except DatabaseUnreachable as error:
+        error.todo = NOTHING_KEPT
+        raise
+    event = await _settled(place, hook, event)
+    return JSONResponse(event.as_dict(), 202 if event.state == PENDING else 200)
+
+
+async def _settled(place: Place, hook: MirrorHook, event: Event) -> Event:
+    """The event after its batch, or as it stands when the sender has waited long enough, or too many wait already."""
+    assert event.scope is not None
+    batch = place.lines.arrived(hook, event.scope)
+    if event.state != PENDING or place.waiting >= MOST_WAITING:
+        return event
+    place.waiting += 1
+    try:
+        await asyncio.wait([batch], timeout=place.answer_seconds)
+    finally:
+        place.waiting -= 1
+    return await _as_it_is(place, event)
+
+
 async def _worked_off(place: Place, event: Event) -> Event:
     """The event after it was worked off, or as it stands when the sender has waited long enough."""
     working = place.work_off()
     await asyncio.wait([working], timeout=place.answer_seconds)
+    return await _as_it_is(place, event)
+
+
+async def _as_it_is(place: Place, event: Event) -> Event:
     try:
-        now = await asyncio.to_thread(events.by_identity, place.database, event.origin, event.event)
+        now = await asyncio.to_thread(inbox.by_identity, place.database, event.origin, event.event, event.scope)
     except ReconError:  # the database went away after the event was kept
         return event
     return replace(now, again=event.again)
@@ -82,21 +132,16 @@ async def status(request: Request) -> JSONResponse:
 # -- what is taken ---------------------------------------------------------------------------------------
 
 
-def _hook(place: Place, origin: str) -> Hook:
-    if origin not in place.hooks:
-        raise Turned(404, f"Nothing is received from there. Events are received from: {', '.join(place.hooks)}.")
-    return place.hooks[origin]
-
-
-def _signed(place: Place, hook: Hook, request: Request, body: bytes) -> None:
-    secret = place.workspace.variables.get(hook.secret)
+def signed(hook: AnyHook, request: Request, body: bytes, secret: str | None, setting: str) -> None:
+    """Nothing, if a request is from who knows the secret. Raises Turned."""
     if not secret:
-        raise Turned(503, f"No event can be checked: {hook.secret} is not set.")
+        raise Turned(503, f"No event can be checked: {setting} is not set.")
     if why := hook.refused(dict(request.headers), body, secret, datetime.now(UTC)):
         raise Turned(401, why)
 
 
-def _read(request: Request, body: bytes) -> dict[str, Any]:
+def read(request: Request, body: bytes) -> dict[str, Any]:
+    """The document of a request. Raises Turned where it is none."""
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         raise Turned(415, "Events are application/json.")
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -54,6 +54,55 @@ class Hook:
     refused: Callable[[Headers, bytes, str, datetime], str]
     kind: Callable[[Mapping[str, Any]], str | None]
     read: Callable[[Mapping[str, Any]], Arrival]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an event of a mirror's source means: of which record it tells; or why there is nothing to do."""
+
+    record: str | None = None  # its id at the source
+    nothing: str = ""
+
+
+@dataclass(frozen=True)
+class MirrorHook:
+    """The source of a mirror, which sends events. What an event says of a record is not believed: the source is asked.
+
+    Args:
+        origin: its name, as in the address /webhooks/ORIGIN/SCOPE.
+        reconciliation: the mirror that its records are kept in step by.
+        secret: the setting that holds the secret by which events are signed; that of one scope alone has its name
+            behind it, in capitals, with _ for -.
+        silence: the setting that says how many hours without any event are an alarm.
+        record: what a record is called, such as reservation.
+        column: of the source's key, which the id of a record in an event is the value of.
+        scopes: those that the settings name, as the database writes them.
+        refused, kind: as of a `Hook`.
+        event: the event's own id; None: it has none that could be kept.
+        read: of which record an event tells.
+        issues: what an import issue is called in the words about an event, where that differs.
+    """
+
+    origin: str
+    reconciliation: str
+    secret: str
+    silence: str
+    record: str
+    column: str
+    scopes: Callable[[Mapping[str, str]], Sequence[str]]
+    refused: Callable[[Headers, bytes, str, datetime], str]
+    kind: Callable[[Mapping[str, Any]], str | None]
+    event: Callable[[Mapping[str, Any]], str | None]
+    read: Callable[[Mapping[str, Any]], Told]
+    issues: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def secret_of(self, variables: Mapping[str, str], scope: str) -> str:
+        """The secret of a scope; where it has its own, no other one counts. Empty: none is set."""
+        own = f"{self.secret}_{scope.upper().replace('-', '_')}"
+        return variables.get(own, "") or variables.get(self.secret, "")
+
+
+AnyHook = Hook | MirrorHook
 
 
 def keep(session: Session, spec: Reconciliation, row: Mapping[str, Any], newer: str) -> bool:

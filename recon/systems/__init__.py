@@ -18,7 +18,7 @@ from recon.database.connect import Database
 from recon.errors import NotFound
 from recon.matching.run import Run
 from recon.reports.workbook import Extra
-from recon.sources.hooks import Hook
+from recon.sources.hooks import AnyHook
 from recon.sources.samples import Sample, no_files
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
@@ -66,7 +66,7 @@ def sheets_of(spec: Reconciliation) -> Extra | None:
     return None
 
 
-def webhooks() -> dict[str, Hook]:
+def webhooks() -> dict[str, AnyHook]:
     """The outside systems that send events, by their names."""
     modules = [
         import_module(f"recon.systems.{path.parent.name}.webhook") for path in sorted(_FOLDER.glob("*/webhook.py"))

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from recon import workflow
 from recon.database.connect import Database
 from recon.errors import OutsideDenied
+from recon.sources.signed_requests import signed
 from recon.stand_ins.airtable import Airtable
 from recon.stand_ins.faults import Fault
 from recon.stand_ins.housecallpro import HousecallPro
@@ -25,7 +26,6 @@ from recon.stand_ins.server import served
 from recon.stand_ins.workflows import Workflows
 from recon.systems.crm import workflows
 from recon.systems.crm.stand_in import TABLES
-from recon.systems.hcp_jobs.webhook import signed
 from recon.workspace import Workspace
 from tests.integration.test_webhooks import TABLES as HCP_TABLES
 from tests.integration.test_webhooks import ask, job

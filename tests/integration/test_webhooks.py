@@ -24,11 +24,11 @@ from recon.backfill import sign_off, standing, states
 from recon.database.connect import Database
 from recon.errors import UsageError
 from recon.service import app as service
-from recon.service import events
+from recon.service import events, inbox
 from recon.service.middleware import LARGEST
+from recon.sources.signed_requests import signed
 from recon.stand_ins.server import served
 from recon.systems import webhooks as known_hooks
-from recon.systems.hcp_jobs.webhook import signed
 from recon.workspace import Workspace
 from tests.support import ROOT, execute, recon, rows
 
@@ -489,7 +489,7 @@ def test_a_fault_in_reading_an_event_is_a_failed_attempt_and_the_next_is_worked_
         return hook.read(payload)
 
     for payload in (job("job_1"), job("job_held", "2026-04-20T10:30:00Z", 2)):
-        events.store(hcp, home, hook, json.dumps(payload).encode(), payload, None)
+        inbox.store(hcp, home, hook, json.dumps(payload).encode(), payload, None)
     assert events.work_off(hcp, home, {"housecallpro": replace(hook, read=broken)}) == 2
     (waits, why), (done, _) = kept(hcp)
     assert (waits, done) == ("pending", "success")
@@ -500,7 +500,7 @@ def test_one_arrival_works_off_so_many_and_the_rest_waits(hcp: Database, home: W
     known = known_hooks()
     for number in range(events.MOST + 2):
         body = json.dumps({"event": "customer.created", "number": number}).encode()
-        events.store(hcp, home, known["housecallpro"], body, json.loads(body), None)
+        inbox.store(hcp, home, known["housecallpro"], body, json.loads(body), None)
     assert events.work_off(hcp, home, known) == events.MOST
     assert [state for state, _ in kept(hcp)].count("pending") == 2
     assert events.work_off(hcp, home, known) == 2
@@ -528,7 +528,7 @@ def _serving(database: Database, workspace: Workspace) -> Iterator[tuple[subproc
 def test_the_command_serves_what_the_guide_sends_and_ends_in_peace(hcp: Database, home: Workspace) -> None:
     """HCP-02: the second entry point; what an earlier service left behind is worked off at the start."""
     body = json.dumps({"event": "customer.created"}).encode()
-    events.store(hcp, home, known_hooks()["housecallpro"], body, json.loads(body), None)
+    inbox.store(hcp, home, known_hooks()["housecallpro"], body, json.loads(body), None)
     text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
     example = next(block for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) if "Api-Signature" in block)
     with _serving(hcp, home) as (process, address):

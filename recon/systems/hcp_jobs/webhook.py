@@ -7,53 +7,22 @@ signature stands in the header Api-Signature.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from recon.errors import LoadFailed, OutsideFailed
+from recon.sources import signed_requests
 from recon.sources.hooks import Arrival, Headers, Hook
 from recon.systems.hcp_jobs import housecallpro
 
-PATIENCE = timedelta(minutes=5)  # a request that was caught on its way is worth nothing after this
 LONGEST_ID = 200  # characters; what is longer is no id
 ENDED = ("job.canceled", "job.deleted")  # such a job is kept as it is told, and given to no reservation
-_MILLISECONDS = 10**11  # a timestamp from here on counts milliseconds: in seconds it would be the year 5138
 
 
 def refused(headers: Headers, body: bytes, secret: str, now: datetime) -> str:
     """Why a request is not HousecallPro's, in a few words; empty: it is."""
-    timestamp, signature = headers.get("api-timestamp", ""), headers.get("api-signature", "")
-    if not timestamp or not signature:
-        return "The header Api-Timestamp or Api-Signature is missing."
-    if not hmac.compare_digest(signed(timestamp, body, secret).encode(), signature.strip().lower().encode()):
-        return "The signature does not hold."
-    sent = _sent_at(timestamp)
-    if sent is None:
-        return "Api-Timestamp is no time."
-    return "" if abs(now - sent) <= PATIENCE else "The request is more than 5 minutes older or newer than now."
-
-
-def signed(timestamp: str, body: bytes, secret: str) -> str:
-    """The signature of a request, in hex.
-
-    >>> signed("1763712000", b"{}", "not-a-secret")[:16]
-    '9b8e0a603338a717'
-    """
-    return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-
-
-def _sent_at(timestamp: str) -> datetime | None:
-    try:
-        if timestamp.isascii() and timestamp.isdigit():
-            number = int(timestamp[:20])
-            return datetime.fromtimestamp(number / 1000 if number >= _MILLISECONDS else number, UTC)
-        sent = datetime.fromisoformat(timestamp)
-    except (ValueError, OverflowError, OSError):
-        return None
-    return sent if sent.tzinfo else None
+    return signed_requests.refused(headers, body, secret, now, timestamp="Api-Timestamp", signature="Api-Signature")
 
 
 def kind(payload: Mapping[str, Any]) -> str | None:
