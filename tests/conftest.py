@@ -14,6 +14,7 @@ from psycopg import sql
 from recon.database import embedded
 from recon.database.connect import Database
 from recon.workspace import Workspace
+from tests import forked
 from tests.copies import Copies
 from tests.postgres import DebianServer, debian_binaries
 
@@ -39,6 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     for name in [name for name in os.environ if name.startswith("RECON_")]:
         del os.environ[name]  # a developer's own settings must not reach the tests
+    forked.fork_kernels()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
