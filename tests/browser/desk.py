@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from recon.database.connect import Database
 from recon.workspace import Workspace
+from tests import forked
 from tests.support import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -27,7 +26,6 @@ QUIET = (  # of its own accord Chromium calls its maker; these tests count every
     "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 ).split()
 START_SECONDS = 60.0
-STOP_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
 SEEN_MILLISECONDS = 20_000  # a first page loads all of marimo's scripts
 HIGHEST = 8_000  # pixels of a picture
@@ -119,11 +117,9 @@ def app(
         "PYTHONPATH": str(ROOT),
         **settings,
     }
-    command = [sys.executable, "-m", "marimo", "run", str(ROOT / "notebooks" / notebook)]
-    command += ["--headless", "--no-token", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, cwd=workspace.root, stdout=output, stderr=output)
-    try:
+    arguments = ["run", str(ROOT / "notebooks" / notebook)]
+    arguments += ["--headless", "--no-token", "--host", "127.0.0.1", "--port", str(port)]
+    with forked.Running(arguments, environment, workspace.root, program="marimo", log=log) as process:
         _wait_until_served(address, process, log)
         context = browser.new_context(
             viewport={"width": width, "height": 1400}, color_scheme="dark" if dark else "light"
@@ -134,22 +130,15 @@ def app(
         visit.open(query)
         yield visit
         context.close()
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_SECONDS)
 
 
-def _wait_until_served(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_served(address: str, process: forked.Running, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             urllib.request.urlopen(f"http://{address}/health", timeout=5).close()
             return
         except (URLError, OSError):
-            if process.poll() is not None or time.monotonic() > deadline:
+            if not process.runs or time.monotonic() > deadline:
                 raise AssertionError(f"the app does not serve: {log.read_text()}") from None
             time.sleep(PAUSE_SECONDS)
