@@ -14,6 +14,7 @@ from recon.desk.lab import Lab
 from recon.errors import NotFound
 from recon.reports.run import run_notebook
 from recon.workspace import Workspace
+from tests import kernels
 from tests.support import ROOT
 
 pytestmark = pytest.mark.one_engine
@@ -37,6 +38,7 @@ def test_the_tutorial_goes_the_whole_way(tmp_path: Path) -> None:
         environment = {
             "RECON_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
             "IPYTHONDIR": str(tmp_path / "ipython"),
+            kernels.REAL: "yes",  # how wide a table is shown hangs on whether pandas is imported in a kernel
         }
         before = Path.cwd()
         os.chdir(place)
