@@ -25,6 +25,7 @@ from recon.names import DIALECT, column, identifier
 MAX_EXPRESSION_CHARACTERS = 10_000  # far beyond any rule a person reads; bounds the parser's work
 MAX_DEPTH = 200  # levels of nesting; printing and copying a tree recurse, and Python allows 1,000
 SHOWN_CHARACTERS = 200  # of an expression in an error
+REMEMBERED = 1_000  # expressions that were read; a spec has tens
 
 Side = Literal["t", "s"]
 
@@ -133,12 +134,15 @@ class Template:
 # -- parsing and checking --------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
 def parse(text: str, side: Side, *, allow_now: bool = False) -> Expression:
-    """Read one scalar expression; a bare name belongs to `side`. Raises SpecError with the reason.
+    """Read one scalar expression; a bare name belongs to `side`. Raises SpecError with the reason."""
+    found = _parsed(text, side, allow_now)
+    return Expression(text, found.copy())  # whoever has it may change it
 
-    A run reads the same few expressions hundreds of times, so they are kept; who changes a tree takes a copy of it.
-    """
+
+@lru_cache(maxsize=REMEMBERED)
+def _parsed(text: str, side: Side, allow_now: bool) -> exp.Expr:
+    """The tree of an expression: every step of a run reads those of its spec, and checking one takes a millisecond."""
     _bounded(text)
     try:
         trees = sqlglot.parse(text, dialect=Reading)
@@ -146,7 +150,7 @@ def parse(text: str, side: Side, *, allow_now: bool = False) -> Expression:
         raise _unreadable(text) from error
     if len(trees) != 1 or trees[0] is None:
         raise SpecError(f"Cannot read {text!r} as an expression.", why="It must be exactly one expression.")
-    return Expression(text, _checked(trees[0], text, side, allow_now))
+    return _checked(trees[0], text, side, allow_now)
 
 
 def parse_prefer(text: str, side: Side = "s") -> Preference:
@@ -429,15 +433,6 @@ def resolve(
             # Text is ordered by bytes everywhere, so that every server gives the same answer.
             if _is_text(operand, columns):
                 operand.replace(collate(operand.copy()))
-    return holder.this
-
-
-def at_moment(tree: exp.Expr, moment: exp.Expr) -> exp.Expr:
-    """The tree with `now()` standing for this moment, which is bound, and not for the server's clock."""
-    holder = exp.Paren(this=tree.copy())  # so that a bare now() can be replaced too
-    for node in list(holder.find_all(exp.Func)):
-        if not isinstance(node, _NODES) and _function_name(node) == "now":
-            node.replace(moment.copy())
     return holder.this
 
 
