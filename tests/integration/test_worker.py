@@ -23,6 +23,7 @@ from recon.matching import run as runs
 from recon.service import schedules
 from recon.service.worker import work
 from recon.workspace import Workspace
+from tests import forked
 from tests.support import RENT, execute, load_rent_sample, recon, rent_spec, rows
 
 pytestmark = pytest.mark.one_engine  # the queue's statements are procrastinate's own
@@ -67,8 +68,22 @@ def _slow_notebook(workspace: Workspace, seconds: float) -> None:
     path.write_text(nbformat.writes(whole), encoding="utf-8")
 
 
+def _forked(database: Database, workspace: Workspace, *arguments: str) -> forked.Running:
+    """A worker that need not import everything anew."""
+    environment = {**os.environ, "RECON_DATABASE_URL": database.url, "RECON_USER": "ann"}
+    return forked.Running(["worker", "--json", *arguments], environment, workspace.root)
+
+
+def _told(worker: forked.Running) -> list[dict[str, Any]]:
+    """What it said until it ended, as it should."""
+    code, out, err = worker.ended(PATIENCE_SECONDS)
+    assert (code, err) == (0, "")
+    return [json.loads(line) for line in out.splitlines()]
+
+
 @contextmanager
 def _worker(database: Database, workspace: Workspace, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker as people start it, whose kernels start anew too."""
     environment = {**os.environ, "RECON_DATABASE_URL": database.url, "RECON_USER": "ann"}
     with subprocess.Popen(
         [*COMMAND, *arguments],
@@ -137,35 +152,33 @@ def test_what_a_killed_worker_left_the_next_one_finishes(rent: Database, home: W
     _due(home, RENT)
     _slow_notebook(home, 3)
     silence = "UPDATE recon.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
-    with _worker(rent, home) as process:
+    with _forked(rent, home) as process:
         _until(lambda: ("doing",) in [row[1:2] for row in _jobs(rent)])
         _until(lambda: len(rows(rent, "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2")) > 0)
         # Silent, but alive: its job is its own.
-        process.send_signal(signal.SIGSTOP)
+        process.send(signal.SIGSTOP)
         execute(rent, silence)
-        with _worker(rent, home, "--once") as other:
-            assert _ended(_said(other)) == []
+        with _forked(rent, home, "--once") as other:
+            assert _ended(_told(other)) == []
         assert _jobs(rent) == [(RENT, "doing", 0)]
-        process.send_signal(signal.SIGKILL)
-        process.wait(PATIENCE_SECONDS)
+        process.kill()
     execute(rent, silence)
-    with _worker(rent, home, "--once") as next_one:
-        assert [line["event"] for line in _ended(_said(next_one))] == ["done"]
+    with _forked(rent, home, "--once") as next_one:
+        assert [line["event"] for line in _ended(_told(next_one))] == ["done"]
     assert _jobs(rent) == [(RENT, "succeeded", 2)]
     assert len(list(home.reports.glob("*.html"))) == 1
 
 
 def test_a_worker_takes_over_the_file_and_ends_after_the_running_job(rent: Database, home: Workspace) -> None:
     _slow_notebook(home, 2)
-    with _worker(rent, home) as process:
-        _until(lambda: rows(rent, "SELECT to_regclass('recon.procrastinate_workers')::text") != [(None,)])
+    with _forked(rent, home) as process:
+        _until(lambda: process.said().count("\n") == 1)  # it has read that there is no file
         (home.root / schedules.FILE).write_text("- {do: reprot}\n", encoding="utf-8")
-        time.sleep(3)
+        _until(lambda: process.said().count("\n") == 2)
         _due(home, RENT)
         _until(lambda: [row[1] for row in _jobs(rent)] == ["doing"])
-        process.send_signal(signal.SIGTERM)
-        lines = _said(process)
-    assert process.returncode == 0
+        process.stop()
+        lines = _told(process)
     assert [line["event"] for line in lines] == ["schedules", "schedules", "schedules", "stopping", "done"]
     assert "schedules.yaml, line 1: [1].do: 'reprot' is not one of" in lines[1]["says"]
     assert _jobs(rent) == [(RENT, "succeeded", 1)]
