@@ -26,7 +26,7 @@ def tables(database: Database) -> Database:
 
 @pytest.mark.one_engine
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -40,7 +40,7 @@ def drawn(examples: int) -> settings:
 
 @pytest.mark.one_engine
 @pytest.mark.parametrize("cardinality", CARDINALITIES)
-@drawn(25)
+@drawn(18)
 @given(seed=SEEDS)
 def test_every_decision_is_the_oracles_and_the_counts_add_up(database: Database, cardinality: str, seed: int) -> None:
     assert_agrees(database, draw_case(Random(seed), next(NAMES), cardinality))
