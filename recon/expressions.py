@@ -436,6 +436,15 @@ def resolve(
     return holder.this
 
 
+def at_moment(tree: exp.Expr, moment: exp.Expr) -> exp.Expr:
+    """The tree with `now()` standing for this moment, which is bound, and not for the server's clock."""
+    holder = exp.Paren(this=tree.copy())  # so that a bare now() can be replaced too
+    for node in list(holder.find_all(exp.Func)):
+        if not isinstance(node, _NODES) and _function_name(node) == "now":
+            node.replace(moment.copy())
+    return holder.this
+
+
 def _is_text(tree: exp.Expr, columns: Mapping[Side, Mapping[str, str]]) -> bool:
     """Whether an operand surely gives text: a column of a text type, or a text function of one."""
     while isinstance(tree, exp.Paren):

@@ -81,12 +81,6 @@ def target(session: Session, spec: Reconciliation) -> Relation:
     return relation
 
 
-def under_where(spec: Reconciliation, relation: Relation) -> list[exp.Expr]:
-    """The target's `where`, as a list of at most one condition."""
-    text = spec.target.where
-    return [] if text is None else [_resolved(relation, expressions.parse(text, "t"))]
-
-
 def _lock(name: str) -> str:
     return f"follow-ups {name}"
 
@@ -147,8 +141,8 @@ def _asked(
             exp.alias_(due, "due_at", quoted=True),
         ]
     ).from_(relation.aliased("t"))
+    # `where` says who is matched; a job is for every record, also for one that has no source.
     query = query.where(
-        *under_where(spec, relation),
         *[exp.Not(this=exp.Is(this=part.copy(), expression=exp.Null())) for part in key],
     )
     if scope is not None and spec.scope is not None:

@@ -21,7 +21,7 @@ from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.database.relations import Relation
 from recon.errors import NotFound, ReconError, visible
-from recon.mirror.follow_ups import target, under_where
+from recon.mirror.follow_ups import target
 from recon.names import DIALECT, column
 from recon.outside.jobs import Handler, Job, open_handler
 from recon.spec import Reconciliation
@@ -247,7 +247,7 @@ def _record(
         exp.EQ(this=column("t", name), expression=exp.Parameter(this=exp.Literal.number(number)))
         for number, name in enumerate(spec.target.keys, start=1)
     ]
-    query = exp.Select(expressions=[exp.Star()]).from_(relation.aliased("t")).where(*same, *under_where(spec, relation))
+    query = exp.Select(expressions=[exp.Star()]).from_(relation.aliased("t")).where(*same)
     with database.session(read_only=True) as session:
         session.plain_path()
         return next(iter(session.records(query.limit(1).sql(DIALECT), *key)), None)

@@ -14,7 +14,7 @@ from recon.database.connect import Database
 from recon.database.relations import Relation
 from recon.errors import ReconError
 from recon.matching import keys
-from recon.mirror.follow_ups import target, under_where
+from recon.mirror.follow_ups import target
 from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 
@@ -108,9 +108,7 @@ def remove_orphaned(database: Database, spec: Reconciliation, scope: str | None 
 
 def _orphaned(spec: Reconciliation, relation: Relation) -> str:
     one = exp.Select(expressions=[exp.Literal.number(1)]).from_(relation.aliased("t"))
-    alive = one.where(
-        keys.same(column("kept", "key"), [column("t", name) for name in spec.target.keys]), *under_where(spec, relation)
-    )
+    alive = one.where(keys.same(column("kept", "key"), [column("t", name) for name in spec.target.keys]))
     return _REMOVE + exp.Not(this=exp.Exists(this=alive)).sql(DIALECT)
 
 

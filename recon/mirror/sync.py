@@ -26,7 +26,7 @@ from recon.matching import keys as texts
 from recon.matching.bind import bind
 from recon.matching.pool import Filter
 from recon.matching.run import Run
-from recon.mirror import log
+from recon.mirror import follow_ups, follow_ups_kept, log
 from recon.mirror.lookups import CANCELLED, HELD_BACK, AtSource, HeldBack
 from recon.names import DIALECT, column
 from recon.outside.interface import Bad, Mirrored, Record, open_feed
@@ -254,7 +254,21 @@ class _Turn:
             raise
         except ReconError as error:
             part.failed = f"{error.what} {error.why}".strip()
+        if self.wish.execute and self.spec.follow_ups:
+            self._follow_up(part)
         return part
+
+    def _follow_up(self, part: Part) -> None:
+        """Bring the jobs in step with the records as they are here, whatever the source said or did not say."""
+        try:
+            planned = follow_ups.plan(self.database, self.spec, self.now, part.scope)
+        except DatabaseUnreachable:
+            raise
+        except ReconError as error:
+            part.wrong(f"follow-ups: {error.what} {error.why}".strip())
+            return
+        removed, _ = follow_ups_kept.remove_orphaned(self.database, self.spec, part.scope)  # why not stands in the log
+        part.deleted = planned.dropped + removed
 
     # -- fetching ------------------------------------------------------------------------------------------
 

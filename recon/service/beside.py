@@ -18,7 +18,7 @@ from recon.database.connect import Database
 from recon.errors import DatabaseUnreachable
 from recon.service import events
 from recon.service.jobs import said
-from recon.sources.hooks import Hook
+from recon.sources.hooks import AnyHook
 from recon.systems import webhooks
 from recon.workspace import Workspace
 
@@ -84,7 +84,7 @@ class Beside:
                 return
             pause.well()
 
-    def _worked_off(self, known: Mapping[str, Hook]) -> None:
+    def _worked_off(self, known: Mapping[str, AnyHook]) -> None:
         looked = events.work_off(self.database, self.workspace, known)
         left = self._waiting(list(known))
         if looked:

@@ -220,10 +220,10 @@ def test_a_job_that_the_spec_names_no_longer_is_dropped(house: Database) -> None
     assert plan(house, NOON, stays.spec(follow_ups=[])) == Planned(dropped=1)
 
 
-def test_jobs_are_those_of_the_records_that_the_target_names(house: Database) -> None:
-    query = "select r.*, 'odd ''name''' as \"Odd Name\" from reservations r"
+def test_jobs_are_those_of_all_records_of_the_target_matched_or_not(house: Database) -> None:
+    query = "select r.*, 'odd ''name''' as \"Odd Name\" from reservations r where r.status <> 'pending'"
     target = {"query": query, "writes": "reservations", "key": ["organization_id", "external_id", "Odd Name"]}
-    made = spec({"job": IN, "at": "t.check_in"}, target={**target, "where": "t.status <> 'pending'"})
+    made = spec({"job": IN, "at": "t.check_in"}, target={**target, "where": "t.status <> 'confirmed'"})
     reserve(house, 1, NOON + DAY)
     reserve(house, 2, NOON + DAY, status="pending")
     assert plan(house, NOON, made) == Planned(made=1)

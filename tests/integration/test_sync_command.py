@@ -35,7 +35,7 @@ def test_a_dry_run_says_what_would_be_and_execute_does_it(mirror: InStep) -> Non
     done = mirror.run("sync", MIRROR, "--execute", "--json")
     assert done.code == 0, done.out
     assert (done.json["status"], done.json["executed"]) == ("success", True)
-    assert done.json["stats"] == dict(fetched=4, created=4, updated=0, orphaned=0, deleted=0, errors=0)
+    assert done.json["stats"] == {"fetched": 4, "created": 4, "updated": 0, "orphaned": 0, "deleted": 0, "errors": 0}
     assert mirror.codes == ["AA01", "AA02", "BB01", "BB02"]
     again = mirror.run("sync", MIRROR, "--execute", "--json").json
     assert (again["status"], again["stats"]["created"], again["stats"]["updated"]) == ("success", 0, 0)
@@ -82,7 +82,9 @@ def test_without_a_sign_off_the_plan_waits_for_a_reviewer(database: Database, wo
         assert mirror.codes == []
 
 
-def test_failed_locked_and_asked_wrongly_have_codes_of_their_own(mirror: InStep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_locked_and_asked_wrongly_have_codes_of_their_own(
+    mirror: InStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SYN-02: three tries, and then the run has failed; the next one goes on where nothing is in the way."""
     mirror.stays.faults.add(*[Fault(500)] * 6)
     ended = mirror.run("sync", MIRROR, "--execute", "--json")
