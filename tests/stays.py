@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from recon.database import tables
 from recon.database.connect import Database
 from recon.mirror import follow_ups_done
 from recon.outside.jobs import Job
 from recon.spec import Reconciliation
 from recon.systems.stays import pins
 from recon.workspace import Workspace
+from tests.copies import Copies
 from tests.support import execute, simple_spec
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -62,8 +64,19 @@ def spec(**fields: Any) -> Reconciliation:
     return simple_spec(**(usual | fields))
 
 
-def made(database: Database) -> Database:
+@contextmanager
+def house(url: str) -> Generator[Database]:
+    """A database with these tables, for all tests of a module; `emptied` before each."""
+    copies = Copies(url)
+    database = copies.fresh()
     execute(database, *TABLES)
+    tables.ensure(database)
+    yield database
+    copies.drop()
+
+
+def emptied(database: Database) -> Database:
+    execute(database, "TRUNCATE reservations, door_credentials, recon.follow_ups")
     return database
 
 

@@ -198,17 +198,19 @@ WITH wanted AS MATERIALIZED ({}), known AS (
             WHEN wanted.key IS NULL AND known.job = ANY ($4::text[]) THEN
                 CASE WHEN known.state IN ('waiting', 'doing', 'failed') AND known.due_at > $2 THEN 'hastened' END
             WHEN wanted.key IS NULL THEN CASE WHEN known.state <> 'dropped' THEN 'gone' END
-            WHEN wanted.due_at IS NULL THEN CASE WHEN known.state <> 'dropped' THEN 'dropped' END
+            WHEN wanted.due_at IS NULL AND known.state <> 'dropped' THEN 'dropped'
+            WHEN wanted.due_at IS NULL THEN
+                CASE WHEN coalesce(wanted.scope, known.scope) IS DISTINCT FROM known.scope THEN 'scope' END
             WHEN known.state = 'dropped' THEN 'again'
             WHEN known.state = 'done' AND wanted.due_at > $2 AND wanted.due_at <> known.due_at THEN 'again'
             WHEN known.state <> 'done' AND wanted.due_at <> known.due_at
                 AND greatest(wanted.due_at, known.due_at) > $2 THEN 'moved'
-            WHEN wanted.scope IS DISTINCT FROM known.scope THEN 'scope'
+            WHEN coalesce(wanted.scope, known.scope) IS DISTINCT FROM known.scope THEN 'scope'
         END AS what
     FROM wanted FULL JOIN known ON known.job = wanted.job AND known.key = wanted.key
 ), changed AS (
     UPDATE recon.follow_ups AS kept SET
-        scope = CASE WHEN found.what IN ('gone', 'hastened', 'dropped') THEN kept.scope ELSE found.scope END,
+        scope = coalesce(found.scope, kept.scope),
         state = CASE WHEN found.what IN ('gone', 'dropped') THEN 'dropped'
             WHEN found.what = 'scope' THEN kept.state ELSE 'waiting' END,
         due_at = CASE WHEN found.what IN ('gone', 'dropped', 'scope') THEN kept.due_at ELSE found.due_at END,

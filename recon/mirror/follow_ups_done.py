@@ -7,10 +7,12 @@ again: handlers are told an occasion that stays the same, by which what was done
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any
 from urllib.parse import quote
@@ -212,10 +214,8 @@ def _tried(
         )
         said = handler(job)
     except Exception as raised:  # whatever it is, the next one is carried out
-        # Of what is not ours the kind only: its text may hold values or a credential.
-        ours = isinstance(raised, ReconError)
-        error = str(raised) if ours else f"Something unforeseen went wrong ({type(raised).__name__})."
-        _log.warning("follow-up %s failed: %s", taken.occasion, visible(error), exc_info=None if ours else raised)
+        error = _words(raised)
+        _log.warning("follow-up %s failed: %s", taken.occasion, visible(error))
     state, next_at, done_at = "done", None, now
     if error is not None:
         again = taken.attempt < ATTEMPTS
@@ -226,6 +226,14 @@ def _tried(
     session.execute(_END, spec.name, taken.job, taken.key, taken.attempt, state, words, next_at, done_at)
     session.commit()
     return error
+
+
+def _words(error: Exception) -> str:
+    """A failure in words; of what is not ours kind and place only, for its text may hold values or a credential."""
+    if isinstance(error, ReconError):
+        return str(error)
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno})."
 
 
 def _id(name: str, job: str, key: Sequence[str]) -> str:
