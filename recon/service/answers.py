@@ -66,12 +66,14 @@ _DESCRIBED = {
     408: "The body did not arrive in time.",
     409: "Refused: what is there does not allow it.",
     413: "The body is too large.",
+    414: "The address is too long.",
+    415: "The body is no JSON.",
     422: "A value of the request is missing or not as described; `fields` says which.",
     500: "Something unforeseen went wrong; the log has it under the id of the request.",
     502: "An outside system did not do what it was asked.",
     503: "No database, or no key for tokens is set; try again later.",
 }
-USUAL = problems(400, 401, 403, 404, 409, 413, 422, 503)
+USUAL = problems(400, 401, 403, 404, 408, 409, 413, 414, 422, 503)
 
 
 _KINDS = {

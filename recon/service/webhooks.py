@@ -14,14 +14,16 @@ import json
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, Field
 
 from recon.errors import DatabaseUnreachable, ReconError
 from recon.service import inbox, origins
-from recon.service.answers import RETRY_SECONDS, Turned
+from recon.service.answers import RETRY_SECONDS, Turned, problems
 from recon.service.inbox import PENDING, Event
 from recon.service.place import Place
 from recon.service.tokens import spelled
@@ -31,14 +33,67 @@ NOTHING_KEPT = f"Nothing was kept. Send it again in {RETRY_SECONDS} seconds."
 TOKEN = "RECON_SERVICE_TOKEN"
 MOST_WAITING = 20  # senders that wait for what comes of their event; the others are answered once it is kept
 
-router = APIRouter()
+router = APIRouter(tags=["webhooks"])
+
+Origin = Annotated[str, Path(max_length=100, description="The outside system that sends it, such as housecallpro.")]
+Environment = Annotated[
+    str,
+    Path(
+        max_length=100, description="The environment that the event is meant for; elsewhere it is kept and left alone."
+    ),
+]
+
+
+_SERVICE = HTTPBearer(
+    scheme_name="service token",
+    auto_error=False,
+    description=f"The text of {TOKEN}, for whoever watches over the service.",
+)
+
+
+class Kept(BaseModel):
+    """What came of an event."""
+
+    event: str = Field(description="By what it is known here.")
+    state: str = Field(description="pending, success, skipped or failed.")
+    said: str | None = Field(description="What was done about it, or why nothing was.")
+    received_before: bool = Field(description="Whether the same event came before, and so changed nothing.")
+
+
+class Origins(BaseModel):
+    """How each origin stands."""
+
+    webhooks: list[dict[str, Any]] = Field(
+        description="Each with origin, reconciliation, enabled, why not, when the last event came, counts by state, reasons."
+    )
+
+
+_EVENT: dict[str, Any] = {
+    "responses": {
+        200: {"model": Kept, "description": "Worked off, or received before."},
+        202: {"model": Kept, "description": "Kept, and still being worked off, or to be tried again."},
+        **problems(400, 401, 404, 408, 413, 415, 422, 503),
+    },
+    "openapi_extra": {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}},
+    },
+}
 _log = logging.getLogger("recon.webhooks")
 
 
-@router.post("/webhooks/{origin}")
-@router.post("/webhooks/{origin}/{environment}")
-async def receive(request: Request, origin: str, environment: str | None = None) -> JSONResponse:
-    """Take an event: check its signature, keep it, work it off, say what came of it."""
+@router.post("/webhooks/{origin}", summary="Take an event", **_EVENT)
+async def receive(request: Request, origin: Origin) -> JSONResponse:
+    """Check its signature, in the manner of its sender, keep it, work it off, say what came of it."""
+    return await _received(request, origin, None)
+
+
+@router.post("/webhooks/{origin}/{environment}", summary="Take an event that is meant for one environment", **_EVENT)
+async def receive_for(request: Request, origin: Origin, environment: Environment) -> JSONResponse:
+    """As without an environment, where this service runs in it; in any other the event is kept and left alone."""
+    return await _received(request, origin, environment)
+
+
+async def _received(request: Request, origin: str, environment: str | None) -> JSONResponse:
     place: Place = request.app.state.place
     hook = place.hooks.get(origin)
     if isinstance(hook, MirrorHook):
@@ -115,9 +170,13 @@ async def _as_it_is(place: Place, event: Event) -> Event:
     return replace(now, again=event.again)
 
 
-@router.get("/webhooks/status")
-async def status(request: Request) -> JSONResponse:
-    """How each origin stands."""
+@router.get(
+    "/webhooks/status", summary="How the webhooks stand", responses={200: {"model": Origins}, **problems(401, 503)}
+)
+async def status(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_SERVICE)]
+) -> JSONResponse:
+    """Whether each origin is enabled and why not, when the last event came, and why nothing was done about the last ones."""
     place: Place = request.app.state.place
     token = place.workspace.variables.get(TOKEN)
     if not token:
