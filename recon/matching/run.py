@@ -303,7 +303,7 @@ def of_all(database: Database, reconciliation: str) -> list[str]:
     one of them is later; none where only parts were looked at."""
     tables.ensure(database)
     runs, scope = tables.runs, _scope()
-    whole = sa.func.coalesce(runs.c.limited - "scope", sa.text("'{}'::jsonb")) == sa.text("'{}'::jsonb")
+    whole = sa.func.coalesce(runs.c.limited.op("-")("scope"), sa.text("'{}'::jsonb")) == sa.text("'{}'::jsonb")
     query = (
         sa.select(runs.c.run, scope)
         .where(runs.c.reconciliation == reconciliation, runs.c.state == "success", runs.c.kept, whole)
