@@ -21,7 +21,16 @@ from recon.backfill.absences import Key, Lookup
 from recon.backfill.plan import Plan
 from recon.database import relations, tables
 from recon.database.connect import Database
-from recon.errors import DatabaseUnreachable, OutsideFailed, OverCap, ReconError, SpecError
+from recon.errors import (
+    DatabaseUnreachable,
+    OutsideFailed,
+    OverCap,
+    ReconError,
+    SpecError,
+    UsageError,
+    did_you_mean,
+    visible,
+)
 from recon.matching import keys as texts
 from recon.matching.bind import bind
 from recon.matching.pool import Filter
@@ -178,7 +187,7 @@ def sync(
     spec = mirror_of(workspace, name)
     feed = open_mirror(spec, workspace)
     try:
-        scopes = list(feed.scopes if wish.scopes is None else wish.scopes)
+        scopes = _asked(feed, wish)
         alone = scopes[0] if wish.scopes is not None and len(scopes) == 1 else None
         with log.one_at_a_time(database, name, wish.cause, workspace.actor, alone) as identity:
             turn = _Turn(database, workspace, spec, feed, wish, now)
@@ -191,6 +200,21 @@ def sync(
     finally:
         feed.close()
     return done
+
+
+def _asked(feed: Mirrored, wish: Wish) -> list[str]:
+    """The scopes of a run. Raises UsageError where one is asked for that the settings do not name."""
+    known = list(feed.scopes)
+    if wish.scopes is None:
+        return known
+    for scope in wish.scopes:
+        if scope not in known:
+            raise UsageError(
+                f"The settings do not name {visible(scope[:50])}.",
+                why=did_you_mean(scope, known) or f"They name: {', '.join(known)}.",
+                todo="Ask for one of these, or add it to the settings.",
+            )
+    return list(wish.scopes)
 
 
 def mirror_of(workspace: Workspace, name: str) -> Reconciliation:

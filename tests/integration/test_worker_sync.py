@@ -1,0 +1,147 @@
+"""A worker that keeps a mirror in step: every tick makes one run, whoever is killed, late or in each other's way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from recon.checks import run as checks
+from recon.database.connect import Database
+from recon.errors import UsageError
+from recon.service import schedules
+from recon.service.queue import Queue, prepare
+from recon.service.worker import work
+from recon.stand_ins.faults import Fault
+from recon.workspace import Workspace
+from tests.in_step import MIRROR, TWO, InStep, in_step
+from tests.support import execute, rows
+
+pytestmark = pytest.mark.one_engine
+PATIENCE_SECONDS = 60.0
+TICK = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+HALF = timedelta(minutes=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """Great Expectations warns while it is imported, which a worker's thread would take for an error of the test."""
+    with checks._quiet():
+        checks._library()
+
+
+@pytest.fixture
+def mirror(database: Database, workspace: Workspace) -> Iterator[InStep]:
+    with in_step(database, workspace) as found:
+        yield found
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _at(mirror: InStep, now: datetime) -> list[dict[str, Any]]:
+    """What `recon worker --once` says at this time; without the schedules that it greets with."""
+    said: list[dict[str, Any]] = []
+    work(
+        mirror.database,
+        Workspace(mirror.workspace.root),
+        lambda _, line: said.append(line),
+        once=True,
+        clock=lambda: now,
+    )
+    return [line for line in said if line["event"] != "schedules"]
+
+
+def test_each_tick_makes_one_run_and_a_failed_one_is_made_good_by_the_next(mirror: InStep) -> None:
+    """SYN-01: every half hour, one run for each tick; SYN-02: a failed run is not tried again before the next tick."""
+    mirror.stays.faults.add(*[Fault(503)] * 6)
+    first = _at(mirror, TICK)
+    assert [(line["event"], line["do"], line["due"]) for line in first] == [("failed", "sync", TICK.isoformat())]
+    assert first[0]["again_in"] is None
+    assert "The next tick tries again." in first[0]["error"]
+    assert _at(mirror, TICK + timedelta(minutes=29)) == []
+    (second,) = _at(mirror, TICK + HALF)
+    assert (second["event"], second["due"]) == ("done", (TICK + HALF).isoformat()), second["says"]
+    assert second["result"].startswith("success, 4 fetched, 4 created (run sync_")
+    assert [row[:2] for row in mirror.runs] == [("schedule", "failed"), ("schedule", "success")]
+    assert mirror.codes == ["AA01", "AA02", "BB01", "BB02"]
+
+
+def test_a_tick_is_left_out_while_a_run_goes_on(mirror: InStep) -> None:
+    """SYN-01: one at a time: what comes due meanwhile is not piled up, and the tick after it is kept."""
+    prepare(mirror.database)
+    entry = schedules.Schedule(do="sync", reconciliation=MIRROR, cron="*/30 * * * *", zone="UTC")
+
+    def state(name: str) -> None:
+        with mirror.database.session() as session:
+            session.execute("SET LOCAL search_path TO recon")  # where the queue's trigger finds its own types
+            session.execute(f"UPDATE procrastinate_jobs SET status = '{name}'")
+
+    async def ticks() -> None:
+        queue = Queue(mirror.database, mirror.workspace, lambda _outcome: None)
+        async with queue.app.open_async():
+            await queue.tick({entry: schedules.AT_ONCE}, TICK)
+            state("doing")
+            await queue.tick({entry: schedules.AT_ONCE}, TICK + HALF)
+            state("succeeded")
+            await queue.tick({entry: schedules.AT_ONCE}, TICK + HALF * 3 / 2)
+            await queue.tick({entry: schedules.AT_ONCE}, TICK + HALF * 2)
+
+    asyncio.run(ticks())
+    due = [TICK.timestamp(), (TICK + HALF * 2).timestamp()]
+    assert rows(mirror.database, "SELECT (args ->> 'timestamp')::int FROM recon.procrastinate_jobs ORDER BY id") == [
+        (at,) for at in due
+    ]
+
+
+def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(mirror: InStep) -> None:
+    """SYN-01: the queue is persistent; SYN-07: the log tells how the killed run ended."""
+    mirror.stays.before_page = lambda scope, _skip: time.sleep(PATIENCE_SECONDS) if scope == TWO else None
+    with mirror.started("worker", "--json") as worker:
+        _until(lambda: rows(mirror.database, "SELECT to_regclass('recon.sync_runs')::text") != [(None,)])
+        _until(lambda: mirror.codes == ["AA01", "AA02"])
+        worker.kill()
+    assert [row[:2] for row in mirror.runs] == [("schedule", "running")]
+    mirror.stays.before_page = None
+    execute(mirror.database, "UPDATE recon.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    (done,) = _at(mirror, datetime.now(UTC))
+    assert done["event"] == "done", done["says"]
+    assert [row[1] for row in mirror.runs] == ["failed", "success"]
+    assert mirror.runs[0][2].startswith("it ended without a word")
+    assert mirror.codes == ["AA01", "AA02", "BB01", "BB02"]
+    assert rows(mirror.database, "SELECT count(*) FROM reservations") == [(4,)]
+
+
+def test_when_is_said_by_the_file_else_by_the_setting_else_every_half_hour(
+    mirror: InStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SYN-01, SYN-10: configurable; a line that is none is one clear error when a worker starts."""
+
+    def crons(**settings: str) -> list[str]:
+        place = Workspace(mirror.workspace.root, settings)
+        return [entry.cron for entry in schedules.in_force(place)]
+
+    assert crons() == ["*/30 * * * *"]
+    assert crons(RECON_STAYS_SCHEDULE="*/5 * * * *") == ["*/5 * * * *"]
+    assert crons(RECON_STAYS_SCHEDULE="none") == []
+    bad = Workspace(mirror.workspace.root, {"RECON_STAYS_SCHEDULE": "*/90 * * * *"})
+    with pytest.raises(UsageError, match=r"RECON_STAYS_SCHEDULE is '\*/90 \* \* \* \*', which is not a cron line"):
+        work(mirror.database, bad, lambda _, __: None, once=True)
+    now = datetime(2026, 11, 2, 12, 10, tzinfo=UTC)
+    place = Workspace(mirror.workspace.root)
+    assert schedules.next_of(place, MIRROR, now=now) == TICK + HALF
+    assert schedules.next_of(place, "rent_payments", now=now) is None
+    schedules.put(place, "sync", MIRROR, "0 13 * * *", "Europe/Paris")
+    assert crons(RECON_STAYS_SCHEDULE="*/5 * * * *") == ["0 13 * * *"]
+    assert schedules.next_of(place, MIRROR, now=now) == datetime(2026, 11, 3, 12, 0, tzinfo=UTC)
+    (mirror.workspace.root / schedules.FILE).unlink()
+    (mirror.workspace.root / ".env").unlink()
+    assert crons() == []  # without a token nothing could be fetched
