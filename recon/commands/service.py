@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,32 +25,48 @@ from recon.commands.shared import (
     show,
 )
 
+if TYPE_CHECKING:
+    from recon.workspace import Workspace
+
 SHOWN_FAILED = 20  # of the jobs that failed
 
 
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Do what is due now, and end: for cron.")] = False,
+    until_stdin_ends: Annotated[
+        bool, typer.Option("--until-stdin-ends", hidden=True, help="End when stdin does: for whoever starts it.")
+    ] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
 ) -> None:
-    """Do what schedules.yaml says, when it says so. One line per job on stderr; with --json one document per line."""
-    import sys
+    """Do what schedules.yaml says, when it says so, keep mirrors in step, and do what else is due: follow-ups and events.
 
+    One line per job on stderr; with --json one document per line.
+    """
+    from recon.service import supervised
     from recon.service import worker as service
 
     place = find_workspace(workspace)
     opened = open_database(place, database)
 
     def log(text: str, document: dict[str, object]) -> None:
-        if as_json:
-            say(json.dumps(document, ensure_ascii=False))
-            sys.stdout.flush()
-        else:
-            note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}")
+        _line(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}", document, as_json)
 
-    failed = service.work(opened, place, log, once=once)
+    until = supervised.until_stdin_ends if until_stdin_ends else None
+    failed = service.work(opened, place, log, once=once, until=until)
     raise typer.Exit(FAILED if once and failed else DONE)
+
+
+def _line(text: str, document: dict[str, object], as_json: bool) -> None:
+    """One line of what goes on for long: words for people on stderr, or a document on stdout."""
+    import sys
+
+    if as_json:
+        say(json.dumps(document, ensure_ascii=False))
+        sys.stdout.flush()
+    else:
+        note(text)
 
 
 def serve(
@@ -58,6 +74,9 @@ def serve(
         str, typer.Option(help="Whose requests are taken; the default: this machine's only.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where; 0: any that is free.")] = 8484,
+    with_worker: Annotated[
+        bool, typer.Option("--with-worker", help="Run `recon worker` too, for as long as this runs.")
+    ] = False,
     as_json: AsJson = False,
     workspace: Folder = None,
     database: Url = None,
@@ -69,24 +88,47 @@ def serve(
     opened = replace(open_database(place, database), pooled=True)
     from recon.backfill.standing import environment_of
     from recon.service import app as service
-    from recon.service import logs, tokens
+    from recon.service import logs, schedules, tokens
 
     with suppress(tokens.NoKey):  # webhooks are taken without one
         tokens.trust(place.variables)
     logs.to(sys.stderr)
 
     here = environment_of(place, opened)
+    if with_worker:
+        schedules.in_force(place)  # said here, once, and not by a worker that is started again and again
 
-    def tell(address: str) -> None:
-        document = {"event": "serving", "address": address, "environment": here, "workspace": str(place.root)}
-        text = f"recon serves {address} (environment {here}). Ctrl-C ends it; `recon webhooks` tells what came."
-        if as_json:
-            say(json.dumps(document, ensure_ascii=False))
-            sys.stdout.flush()
-        else:
-            note(text)
+    with ExitStack() as beside:
 
-    service.serve(service.application(place, opened), host, port, tell)
+        def tell(address: str) -> None:
+            document: dict[str, object] = {
+                "event": "serving", "address": address, "environment": here, "workspace": str(place.root),
+            }  # fmt: skip
+            text = f"recon serves {address} (environment {here}). Ctrl-C ends it; `recon webhooks` tells what came."
+            _line(text, document, as_json)
+            if with_worker:
+                beside.enter_context(_worker_of(place, database, as_json))
+
+        service.serve(service.application(place, opened), host, port, tell)
+
+
+def _worker_of(place: Workspace, database: str | None, as_json: bool) -> AbstractContextManager[None]:
+    """A worker on the same workspace and database."""
+    import os
+
+    from recon.service import supervised
+
+    arguments = ["--workspace", str(place.root), *(["--json"] if as_json else [])]
+    environment = dict(os.environ)
+    if database == "demo":
+        arguments += ["--database", database]
+    elif database is not None:  # it may hold a password, which no list of processes may show
+        environment["RECON_DATABASE_URL"] = database
+
+    def tell(text: str) -> None:
+        _line(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}", {"event": "worker", "says": text}, as_json)
+
+    return supervised.worker(arguments, environment, tell)
 
 
 def token(

@@ -16,14 +16,22 @@ import psycopg
 
 from recon.database.connect import Database
 from recon.errors import DatabaseUnreachable
+from recon.mirror import follow_ups_done as carrying
+from recon.mirror.follow_ups_done import Done
 from recon.service import events
 from recon.service.jobs import said
 from recon.sources.hooks import AnyHook
 from recon.systems import webhooks
 from recon.workspace import Workspace
 
+# Reconciliations of which something is due; what is `doing` may have been left by a process that is no more.
+_DUE = """
+    SELECT DISTINCT reconciliation FROM recon.follow_ups WHERE state IN ('waiting', 'doing')
+    AND due_at <= $1::timestamptz AND (next_at IS NULL OR next_at <= $1) ORDER BY 1
+"""
 PAUSE_SECONDS = 4.0  # before events that were tried in vain are tried again, or follow-ups that none could be done of
-LONGEST_SECONDS = 300.0  # the pause doubles up to this
+LONGEST_SECONDS = 60.0  # the pause doubles up to this
+MOST, PATIENCE_SECONDS = 50, 10.0  # follow-ups at a time, so that a worker that is told to end need not wait for all
 
 
 class Says(Protocol):
@@ -99,7 +107,42 @@ class Beside:
     # -- follow-ups ----------------------------------------------------------------------------------------
 
     async def follow_ups(self) -> None:
-        """Carry out what is due, where something is. Raises DatabaseUnreachable."""
+        """Carry out what is due, of every reconciliation that has follow-ups. Raises DatabaseUnreachable."""
+        for name in await asyncio.to_thread(self._due):
+            pause = self._pauses.setdefault(f"follow-ups {name}", _Pause())
+            while pause.over(self.clock()) and await asyncio.to_thread(self._carried_out, name, pause):
+                await asyncio.sleep(0)  # here it ends where the worker is told to
+
+    def _due(self) -> list[str]:
+        with self.database.session(read_only=True) as session:
+            return [name for (name,) in session.rows(_DUE, self.clock())]
+
+    def _carried_out(self, name: str, pause: _Pause) -> bool:
+        """Carry out some; says whether more is due that can be done at once."""
+        came: list[Done] = []
+
+        def carry_out() -> None:
+            spec = self.workspace.spec(name)
+            came.append(
+                carrying.carry_out(self.database, self.workspace, spec, self.clock(), MOST, patience=PATIENCE_SECONDS)
+            )
+
+        if not self._tried(f"follow-ups of {name}", pause, carry_out):
+            return False
+        done = came[0]
+        complaint = "; ".join(done.errors)
+        if done.done or done.failed or complaint != pause.complaint:
+            text = f"Follow-ups of {name}: {done.done:,} done, {done.failed:,} failed, {done.waiting:,} more are due."
+            self.say(
+                "follow_ups", f"{text} {complaint}".rstrip(), failed=done.failed, reconciliation=name, done=done.done,
+                not_done=done.failed, waiting=done.waiting, errors=list(done.errors),
+            )  # fmt: skip
+        if not done.done:
+            pause.vain(self.clock())
+            pause.complaint = complaint
+            return False
+        pause.well()
+        return done.waiting > 0
 
     # -- what goes wrong -----------------------------------------------------------------------------------
 

@@ -105,7 +105,10 @@ def setting_of(api: str) -> str:
 
 
 def by_settings(
-    workspace: Workspace, written: Iterable[Schedule], unread: Callable[[ReconError], None] = lambda _error: None
+    workspace: Workspace,
+    written: Iterable[Schedule],
+    unread: Callable[[ReconError], None] = lambda _error: None,
+    names: Iterable[str] | None = None,
 ) -> list[Schedule]:
     """The mirrors that are kept in step though the file does not name them: a token for their system is set (SYN-01).
 
@@ -113,6 +116,7 @@ def by_settings(
         workspace: whose settings; RECON_<API>_SCHEDULE says when, `none`: never.
         written: what the file says, which wins.
         unread: is told of each reconciliation that cannot be read: nobody knows whether it is a mirror.
+        names: only of these reconciliations; None: of all.
 
     Raises:
         UsageError: a setting is no cron line.
@@ -121,7 +125,7 @@ def by_settings(
     found: list[Schedule] = []
     if not any("_TOKEN" in name for name in workspace.variables):  # no need to read every spec
         return found
-    for name in workspace.reconciliations():
+    for name in workspace.reconciliations() if names is None else names:
         try:
             spec = workspace.spec(name)
         except ReconError as error:
@@ -164,7 +168,9 @@ def in_force(
 
 def entry_of(workspace: Workspace, name: str, kind: Kind = "sync") -> Schedule | None:
     """The schedule by which something is done for a reconciliation; None: it has none. Raises as `in_force`."""
-    return next((entry for entry in in_force(workspace) if (entry.do, entry.reconciliation) == (kind, name)), None)
+    written = of(workspace)
+    every = [*written, *(by_settings(workspace, written, names=[name]) if kind == "sync" else [])]
+    return next((entry for entry in every if (entry.do, entry.reconciliation) == (kind, name)), None)
 
 
 def next_of(workspace: Workspace, name: str, kind: Kind = "sync", now: datetime | None = None) -> datetime | None:
