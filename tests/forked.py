@@ -63,6 +63,12 @@ class Running:
         self._process.close()
         self._folder.cleanup()
 
+    @property
+    def pid(self) -> int:
+        found = self._process.pid
+        assert found is not None
+        return found
+
     def kill(self) -> None:
         """SIGKILL: nothing of it runs on."""
         if self._process.exitcode is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,28 +11,23 @@ from typing import Any
 
 import pytest
 
-from recon.checks import run as checks
 from recon.database.connect import Database
 from recon.errors import UsageError
+from recon.mirror import follow_ups
 from recon.service import schedules
 from recon.service.queue import Queue, prepare
 from recon.service.worker import work
 from recon.stand_ins.faults import Fault
+from recon.stand_ins.locks import TOKEN, Locks
+from recon.stand_ins.server import served
 from recon.workspace import Workspace
-from tests.in_step import MIRROR, TWO, InStep, in_step
+from tests.in_step import MIRROR, ONE, TWO, InStep, in_step
 from tests.support import execute, rows
 
 pytestmark = pytest.mark.one_engine
 PATIENCE_SECONDS = 60.0
 TICK = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 HALF = timedelta(minutes=30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _imported() -> None:
-    """Great Expectations warns while it is imported, which a worker's thread would take for an error of the test."""
-    with checks._quiet():
-        checks._library()
 
 
 @pytest.fixture
@@ -102,17 +98,29 @@ def test_a_tick_is_left_out_while_a_run_goes_on(mirror: InStep) -> None:
     ]
 
 
-def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(mirror: InStep) -> None:
-    """SYN-01: the queue is persistent; SYN-07: the log tells how the killed run ended."""
-    mirror.stays.before_page = lambda scope, _skip: time.sleep(PATIENCE_SECONDS) if scope == TWO else None
-    with mirror.started("worker", "--json") as worker:
-        _until(lambda: rows(mirror.database, "SELECT to_regclass('recon.sync_runs')::text") != [(None,)])
-        _until(lambda: mirror.codes == ["AA01", "AA02"])
-        worker.kill()
+def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(database: Database, workspace: Workspace) -> None:
+    """SYN-01: the queue is persistent; SYN-05: a run that takes long keeps no PIN waiting; SYN-07: the log tells how the
+    killed run ended."""
+    locks = Locks()
+    with served(locks.app) as url, in_step(database, workspace, RECON_LOCKS_URL=url, RECON_LOCKS_TOKEN=TOKEN) as mirror:
+        goes_on = threading.Event()
+        mirror.stays.before_page = lambda scope, _skip: goes_on.wait(PATIENCE_SECONDS) if scope == TWO else None
+        today = datetime.now(UTC).date()
+        mirror.stays.change(ONE, "AA01", check_in=str(today), check_out=str(today + timedelta(days=2)))
+        with mirror.started("worker", "--json") as worker:
+            _until(lambda: rows(database, "SELECT to_regclass('recon.sync_runs')::text") != [(None,)])
+            _until(lambda: mirror.codes == ["AA01", "AA02"])
+            follow_ups.plan(database, mirror.workspace.spec(MIRROR), datetime.now(UTC))
+            _until(lambda: rows(database, "SELECT state FROM door_credentials") == [("active",)])
+            worker.kill()
+        _the_next_one_goes_on(mirror, goes_on)
+
+
+def _the_next_one_goes_on(mirror: InStep, goes_on: threading.Event) -> None:
     assert [row[:2] for row in mirror.runs] == [("schedule", "running")]
-    mirror.stays.before_page = None
+    goes_on.set()
     execute(mirror.database, "UPDATE recon.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
-    (done,) = _at(mirror, datetime.now(UTC))
+    done = next(line for line in _at(mirror, datetime.now(UTC)) if "do" in line)
     assert done["event"] == "done", done["says"]
     assert [row[1] for row in mirror.runs] == ["failed", "success"]
     assert mirror.runs[0][2].startswith("it ended without a word")
@@ -120,9 +128,22 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(mirror: InStep) ->
     assert rows(mirror.database, "SELECT count(*) FROM reservations") == [(4,)]
 
 
-def test_when_is_said_by_the_file_else_by_the_setting_else_every_half_hour(
-    mirror: InStep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_events_that_wait_are_worked_off_with_no_new_one(mirror: InStep) -> None:
+    """SYN-01: the worker looks at what waits; one that cannot be read is told so, and waits no longer."""
+    prepare(mirror.database)
+    insert = (
+        "INSERT INTO recon.webhook_events (origin, event, environment, payload, state) VALUES ($1, 'e', 'x', '{}', $2)"
+    )
+    with mirror.database.session() as session:
+        session.execute(insert, "housecallpro", "pending")
+    place = mirror.workspace.with_variables({"RECON_STAYS_SCHEDULE": schedules.NEVER})
+    said: list[dict[str, Any]] = []
+    work(mirror.database, place, lambda _, line: said.append(line), once=True)
+    assert [(line["looked"], line["waiting"]) for line in said if line["event"] == "events"] == [(1, 0)]
+    assert rows(mirror.database, "SELECT state FROM recon.webhook_events") == [("skipped",)]
+
+
+def test_when_is_said_by_the_file_else_by_the_setting_else_every_half_hour(mirror: InStep) -> None:
     """SYN-01, SYN-10: configurable; a line that is none is one clear error when a worker starts."""
 
     def crons(**settings: str) -> list[str]:
