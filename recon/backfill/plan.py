@@ -426,12 +426,22 @@ def read(session: Session, workspace: Workspace, plan: str) -> Plan:
     return _plan(dict(row), workspace)
 
 
-def listed(database: Database, workspace: Workspace, reconciliation: str | None = None) -> list[Plan]:
-    """Every plan, newest first."""
+def listed(
+    database: Database,
+    workspace: Workspace,
+    reconciliation: str | None = None,
+    states: Sequence[str] = (),
+    scope: str | None = None,
+) -> list[Plan]:
+    """Every plan, newest first; or those of a reconciliation, in one of these states, of one scope alone."""
     tables.ensure(database)
     query = sa.select(tables.plans).order_by(tables.plans.c.created_at.desc(), tables.plans.c.plan.desc())
     if reconciliation:
         query = query.where(tables.plans.c.reconciliation == reconciliation)
+    if states:
+        query = query.where(tables.plans.c.state.in_(states))
+    if scope is not None:
+        query = query.where(_scope() == scope)
     with database.session(read_only=True) as session:
         return [_plan(dict(row), workspace) for row in session.connection.execute(query).mappings()]
 

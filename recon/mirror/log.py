@@ -165,6 +165,31 @@ def listed(
         return [dict(row) for row in session.connection.execute(query).mappings()]
 
 
+def last_whole(database: Database, reconciliation: str) -> dict[str, Any] | None:
+    """The last run over all scopes that began and has ended; None: there is none."""
+    return _last(database, tables.sync_runs.c.reconciliation == reconciliation, tables.sync_runs.c.scope.is_(None))
+
+
+def last_of(database: Database, reconciliation: str, scope: str) -> dict[str, Any] | None:
+    """The last run that asked the source about all of a scope, began and has ended; None: there is none.
+
+    Runs that events ask for are about their own records only, and tell nothing of the rest.
+    """
+    runs = tables.sync_runs
+    own = sa.or_(runs.c.scope.is_(None), runs.c.scope == scope)
+    return _last(database, runs.c.reconciliation == reconciliation, own, runs.c.cause != "event")
+
+
+def _last(database: Database, *conditions: sa.ColumnElement[bool]) -> dict[str, Any] | None:
+    tables.ensure(database)
+    runs = tables.sync_runs
+    query = sa.select(runs).where(*conditions, runs.c.started_at.is_not(None), runs.c.completed_at.is_not(None))
+    with database.session(read_only=True) as session:
+        found = session.connection.execute(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(1))
+        row = found.mappings().first()
+    return None if row is None else dict(row)
+
+
 def current(database: Database, reconciliation: str) -> str:
     """What a mirror does now: running, pending or idle; a row that a killed process left does not count."""
     tables.ensure(database)

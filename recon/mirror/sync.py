@@ -67,9 +67,10 @@ class Part:
         skipped: planned rows that were not as planned and were left alone.
         errors: what went wrong with single records, of the first hundred: record and error.
         error_count: with how many.
+        source_errors: of these, how often the source gave no answer, or a record that cannot be read.
         run, plan: what was decided and written by.
         awaits: the plan that a person must sign for, and why.
-        failed: what ended this scope's turn.
+        failed, ended_by: what ended this scope's turn, in words and as it was raised.
         orphans: what was found out about each suspect: key, identity, and what came of it.
     """
 
@@ -84,10 +85,12 @@ class Part:
     skipped: int = 0
     errors: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     error_count: int = 0
+    source_errors: int = 0
     run: str | None = None
     plan: str | None = None
     awaits: str | None = None
     failed: str | None = None
+    ended_by: ReconError | None = None
     orphans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def wrong(self, error: str, record: str = "") -> None:
@@ -147,6 +150,8 @@ class Wish:
         cancels: take orphans for orphans; else they are only told.
         from_day, to_day: only live records of these days (inclusive, UTC) are taken for orphans; None: no bound.
         records: brings in records beforehand, of a scope: what events are about.
+        decided: is told the run of matching of a scope, once all is decided and nothing is written yet.
+        patience: seconds to wait for a run that goes on.
     """
 
     scopes: Sequence[str] | None = None
@@ -157,6 +162,8 @@ class Wish:
     from_day: date | None = None
     to_day: date | None = None
     records: Callable[[Mirrored, str], Iterable[Sequence[Record | Bad]]] | None = None
+    decided: Callable[[Run], None] | None = None
+    patience: float = log.PATIENCE_SECONDS
 
 
 def sync(
@@ -189,7 +196,7 @@ def sync(
     try:
         scopes = _asked(feed, wish)
         alone = scopes[0] if wish.scopes is not None and len(scopes) == 1 else None
-        with log.one_at_a_time(database, name, wish.cause, workspace.actor, alone) as identity:
+        with log.one_at_a_time(database, name, wish.cause, workspace.actor, alone, wish.patience) as identity:
             turn = _Turn(database, workspace, spec, feed, wish, now)
             parts: list[Part] = []
             for scope in scopes:
@@ -234,7 +241,7 @@ def open_mirror(spec: Reconciliation, workspace: Workspace) -> Mirrored:
     """The source of a mirror, by the settings of the workspace. Raises NotFound, UsageError."""
     assert spec.source.api is not None
     feed: Any = open_feed(spec.source.api, workspace.variables)
-    if not all(hasattr(type(feed), name) for name in ("scopes", "changed", "listed", "find")):
+    if not all(hasattr(type(feed), name) for name in ("scopes", "changed", "of_days", "listed", "find")):
         raise SpecError(
             f"The outside system {spec.source.api} is a feed only.",
             why="It cannot say what changed, what there is, and whether single records are there.",
@@ -277,7 +284,8 @@ class _Turn:
         except DatabaseUnreachable:
             raise
         except ReconError as error:
-            part.failed = f"{error.what} {error.why}".strip()
+            part.failed, part.ended_by = f"{error.what} {error.why}".strip(), error
+            part.source_errors += isinstance(error, OutsideFailed)
         if self.wish.execute and self.spec.follow_ups:
             self._follow_up(part)
         return part
@@ -312,6 +320,7 @@ class _Turn:
             fetched.bad_count += more.bad_count
             self._compare_list(part)
         part.fetched = fetched.records
+        part.source_errors += fetched.bad_count
         for why in fetched.bad:
             part.wrong(why)
         part.error_count += fetched.bad_count - len(fetched.bad)
@@ -325,6 +334,7 @@ class _Turn:
             mirrored.compare_list(self.database, self.spec, self.feed, part.scope, days, self.now)
         except (OutsideFailed, mirrored.LoadFailed) as error:
             part.wrong(f"{error.what} {error.why}".strip())  # nobody is called absent by a list that was not read
+            part.source_errors += 1
         else:
             _set_mark(self.database, self.spec.name, part.scope, "listed_at", self.now)
 
@@ -333,6 +343,8 @@ class _Turn:
     def _reconcile(self, part: Part, came: set[Key] | None) -> None:
         run = self._match(part.scope)
         part.run = run.run
+        if self.wish.decided is not None:
+            self.wish.decided(run)
         _invalid(self.database, self.spec, run, part, came)
         if not self.wish.execute:
             part.created, part.updated = run.other_side.get("missing", 0), run.outcomes.get("changed", 0)
@@ -354,8 +366,9 @@ class _Turn:
             return None
         try:
             return self._made(run, lookup)
-        except OverCap as error:
+        except (OverCap, OutsideFailed) as error:  # the rest is sound, and goes on
             part.wrong(f"{error.what} {error.why}".strip())
+            part.source_errors += isinstance(error, OutsideFailed)
             return self._made(run, HeldBack(lookup))
 
     def _made(self, run: Run, lookup: Lookup) -> Plan | None:
@@ -399,20 +412,21 @@ class _Turn:
                     f"{proof.verification.problems:,} of {proof.verification.checked:,} rows of plan {proof.plan} are "
                     f"not right; `recon revert {proof.plan}` undoes it"
                 )
-        return [f"the check {check.name} fell short" for check in proofs[0].checks.failed]
+        # How much has a partner is told elsewhere: that it is little is nothing that went wrong here.
+        return [f"the check {check.name} fell short" for check in proofs[0].checks.failed if check.kind != "coverage"]
 
     def _left(self, part: Part) -> None:
         """Carry on with plans of this scope that were signed for or begun: a process was killed, or somebody signed one."""
         if not self.wish.execute:
             return
-        for plan in plans.listed(self.database, self.workspace, self.spec.name):
-            limits = plan.document["run_limited"] or {}
-            if plan.state in ("approved", "applying", "interrupted") and limits.get("scope") == part.scope:
+        begun = ("approved", "applying", "interrupted")
+        for plan in plans.listed(self.database, self.workspace, self.spec.name, (*begun, "applied"), part.scope):
+            if plan.state in begun:
                 try:
                     self._carry_out(part, plan)
                 except ReconError as error:
                     part.wrong(f"{error.what} {error.why}".strip())
-            elif plan.state == "applied" and limits.get("scope") == part.scope:
+            else:
                 self.applied.append(plan.plan)  # nothing is lost: it waits for its proof only
 
     # -- orphans -------------------------------------------------------------------------------------------
@@ -442,6 +456,7 @@ class _Turn:
         part.held_back = sum(said == HELD_BACK for said in gone.values()) if self.wish.cancels else 0
         for key, error in lookup.errors.items():
             part.wrong(error, texts.shown(key) or "")
+        part.source_errors += len(lookup.errors)
         for key, said in lookup.said.items():
             told = {"key": texts.shown(key), "identity": dict(lookup.identities.get(key, {})), "said": said}
             part.orphans.append(told | ({"error": lookup.errors[key]} if key in lookup.errors else {}))

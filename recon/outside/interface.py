@@ -150,6 +150,14 @@ class Mirrored(Feed, Protocol):
         """
         ...
 
+    def of_days(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Record | Bad]]:
+        """The records of these days (inclusive, UTC, by the spec's date), page by page, and those whose day cannot be read.
+
+        Raises:
+            OutsideFailed: as `changed`.
+        """
+        ...
+
     def listed(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Identity]]:
         """The keys of every record of these days (inclusive, UTC, by the spec's date), whatever its state.
 

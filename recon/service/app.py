@@ -14,14 +14,17 @@ from fastapi import FastAPI
 import recon
 from recon.database.connect import Database
 from recon.errors import UsageError
-from recon.service import answers, health, plans_api, reconciliations, stays_webhooks, webhooks
+from recon.service import admin_api, answers, health, plans_api, reconciliations, stays_api, stays_webhooks, webhooks
 from recon.service.middleware import Ground
 from recon.service.place import ANSWER_SECONDS, Place
 from recon.systems import webhooks as hooks_by_origin
 from recon.workspace import Workspace
 
 # Every group of endpoints is a router in a module of its own, and stands here.
-ROUTERS = (health.router, reconciliations.router, plans_api.router, stays_webhooks.router, webhooks.router)
+ROUTERS = (
+    health.router, reconciliations.router, plans_api.router, stays_api.router, admin_api.router, stays_webhooks.router,
+    webhooks.router,
+)  # fmt: skip
 GRACE_SECONDS = 30  # for requests that are being answered when the service is told to end
 IDLE_SECONDS = 5  # after which a connection that asks nothing more is closed
 HEADER_BYTES = 32 * 1024  # of all the headers of a request

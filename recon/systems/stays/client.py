@@ -73,6 +73,7 @@ def feed(variables: Variables) -> Stays:
         zone=zone,
         per_second=_number(variables, "RECON_STAYS_PER_SECOND", PER_SECOND),
         timeout=_number(variables, "RECON_STAYS_TIMEOUT", TIMEOUT_SECONDS),
+        page_size=int(max(1.0, _number(variables, "RECON_STAYS_PAGE_SIZE", PAGE_SIZE))),
     )
 
 
@@ -198,6 +199,14 @@ class Stays:
         query = {"from": moment, "to": LATEST.isoformat(), "dateType": "modified"}
         for page in self._read(scope, query):
             yield self._rows(scope, page)
+
+    def of_days(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Record | Bad]]:
+        """The reservations of an organization whose check-in is on these days (inclusive, UTC), page by page.
+
+        Raises:
+            UsageError, OutsideFailed: as `changed`.
+        """
+        yield from self._by_arrival(scope, from_day, to_day)
 
     def listed(self, scope: str, from_day: date | None, to_day: date | None) -> Iterator[Sequence[Identity]]:
         """The keys of every reservation that has its check-in on these days (inclusive, UTC), whatever its state.
