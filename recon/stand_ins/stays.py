@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from recon.stand_ins.faults import Faults
 from recon.stand_ins.rate import Rate
@@ -53,9 +53,9 @@ class Account:
         """The credential as a setting holds it."""
         return f"{self.login}:{self.password}"
 
-    def put(self, given: Given) -> None:
-        """Add a reservation, or put it in the place of the one of its id."""
-        self._reservations[given["id"]] = given
+    def put(self, given: Any, code: str | None = None) -> None:
+        """Add a reservation, or put it in the place of the one of its id; of one that has none, `code` is its name here."""
+        self._reservations[code or given["id"]] = given
         self.version += 1
 
     def take(self, code: str) -> Given:
@@ -198,10 +198,10 @@ class Stays:
         with self._lock:
             return self.accounts[organization].take(code)
 
-    def put(self, organization: str, given: Given) -> None:
-        """Put a reservation there as it is given, also one that nobody can read."""
+    def put(self, organization: str, given: Any, code: str | None = None) -> None:
+        """Put a reservation there as it is given, also one that nobody can read, or that has no id: then under `code`."""
         with self._lock:
-            self.accounts[organization].put(given)
+            self.accounts[organization].put(given, code)
 
     def event(
         self, code: str, action: str = "reservation.modified", *, event: str | None = None, at: datetime | None = None,
@@ -287,13 +287,14 @@ def signed(body: bytes, at: datetime, secret: str = SECRET) -> tuple[dict[str, s
     }, body
 
 
-def _is_within(given: Mapping[str, Any], query: _Query) -> bool:
+def _is_within(given: object, query: _Query) -> bool:
     """Whether a list holds a reservation: by its day of arrival, or by the moment of its last change."""
     kind, first, last = query
-    day = given.get("checkInDate")
+    known: Mapping[str, Any] = cast(Given, given) if isinstance(given, dict) else {}
     try:
         if kind == "modified":
-            return datetime.fromisoformat(first) <= datetime.fromisoformat(str(given.get("updatedAt")))
+            return datetime.fromisoformat(first) <= datetime.fromisoformat(str(known.get("updatedAt")))
+        day = known.get("checkInDate")
         return date.fromisoformat(first) <= date.fromisoformat(str(day)[:10]) <= date.fromisoformat(last)
     except ValueError:
         return True  # one that nobody can read is in every list

@@ -51,7 +51,7 @@ _STATUSES = {
     "canceled": "cancelled",
     "cancelled": "cancelled",
 }
-_BLOCKS = frozenset({"blocked", "maintenance"})  # days that are closed in the calendar: no reservations
+_BLOCKS = ("blocked", "maintenance")  # days that are closed in the calendar: no reservations
 
 Row = dict[str, Any]
 
