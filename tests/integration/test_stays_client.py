@@ -269,7 +269,6 @@ def test_a_request_is_sent_three_times(stays: Stays, opened: client.Stays, fault
 
 def test_the_pauses_between_attempts_double(stays: Stays, address: tuple[Stays, str]) -> None:
     """SYN-02: exponential backoff."""
-    import stamina._core as core
 
     with _opened(stays.settings(address[1]), first_pause=0.05) as opened:
         stays.faults.add(*[Fault(500)] * 3)
