@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlglot import exp
 
 from recon.database import relations, roles, tables
@@ -307,7 +308,7 @@ def of_all(database: Database, reconciliation: str) -> list[str]:
     query = (
         sa.select(runs.c.run, scope)
         .where(runs.c.reconciliation == reconciliation, runs.c.state == "success", runs.c.kept, whole)
-        .distinct(scope)
+        .ext(distinct_on(scope))
         .order_by(scope, runs.c.started_at.desc())
     )
     with database.session(read_only=True) as session:
