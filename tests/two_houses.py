@@ -23,7 +23,7 @@ source: {table: booking, key: [org, code], called: booking, private: [guest]}
 cardinality: one_to_one
 passes: [{name: same, on: [org, code]}]
 compare: {amount: amount, guest: guest}
-backfill: {changed: {update: [amount]}}
+backfill: {changed: {update: [amount, guest]}}
 show: [t.amount, s.guest]
 """
 OPEN = """\
@@ -59,7 +59,7 @@ def tables(database: Database) -> None:
         *TABLES,
         f"INSERT INTO booking SELECT '{NORTH}', n, n, '{SECRET_GUEST}' FROM generate_series(1, 6) AS n",
         f"INSERT INTO booking SELECT '{SOUTH}', n, n, '{SECRET_GUEST}' FROM generate_series(1, 4) AS n",
-        f"INSERT INTO stay SELECT n, '{NORTH}', n, CASE WHEN n < 3 THEN 99 ELSE n END, 'Ida Secret' FROM generate_series(1, 5) AS n",
+        f"INSERT INTO stay SELECT n, '{NORTH}', n, CASE WHEN n < 3 THEN 99 ELSE n END, CASE WHEN n < 3 THEN 'Ida Old' ELSE 'Ida Secret' END FROM generate_series(1, 5) AS n",
         f"INSERT INTO stay VALUES (6, '{NORTH}', 60, 6, 'Ida Secret')",
         f"INSERT INTO stay SELECT 10 + n, '{SOUTH}', n, CASE WHEN n = 1 THEN 77 ELSE n END, 'Ida Secret' FROM generate_series(1, 3) AS n",
     )

@@ -21,7 +21,7 @@ from tests.support import ROOT
 
 pytestmark = pytest.mark.one_engine  # what is asked here is answered by our own code
 
-EXAMPLES = 25  # of each operation
+EXAMPLES = 20  # of each operation
 WATCHER = "an-example-token"
 # Positive data that is refused is none of its business: a plan may be approved already, a cursor be of another list.
 LEFT_OUT = ("positive_data_acceptance",)
