@@ -107,7 +107,7 @@ def _decided(
     listed = [exp.cast(column("d", each), "text") for each in names]
     mine = exp.EQ(
         this=exp.cast(column("d", names[spec.source.keys.index(name)]), "text"),
-        expression=exp.Any(this=exp.cast(exp.Parameter(this=exp.Literal.number(1)), "text[]")),
+        expression=exp.Any(this=exp.paren(exp.cast(exp.Parameter(this=exp.Literal.number(1)), "text[]"))),
     )
     query = exp.Select(expressions=[column("d", "outcome"), *listed]).from_(own).where(mine)
     ids = sorted({str(one[name]) for one in records.values()})
