@@ -441,7 +441,7 @@ def listed(
     if states:
         query = query.where(tables.plans.c.state.in_(states))
     if scope is not None:
-        query = query.where(_scope() == scope)
+        query = query.where(scope_of_plan() == scope)
     with database.session(read_only=True) as session:
         return [_plan(dict(row), workspace) for row in session.connection.execute(query).mappings()]
 

@@ -89,8 +89,8 @@ class Health:
         >>> Health(Metrics(0, 0, 0, 0), ()).status
         'healthy'
         """
-        broken: set[Level] = {issue.rule.level for issue in self.issues}
-        return max(broken, key=LEVELS.index, default=LEVELS[0])
+        broken = [LEVELS.index(issue.rule.level) for issue in self.issues]
+        return LEVELS[max(broken, default=0)]
 
 
 def look(

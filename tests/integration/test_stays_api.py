@@ -277,7 +277,9 @@ def test_whatever_is_wrong_shows_in_the_health_of_its_organisation_alone(kept: M
             assert found["status"] in (issue["level"], "unhealthy")
         execute(kept.database, "UPDATE recon.sync_marks SET changed_until = now()", "DELETE FROM recon.sync_runs")
         assert service.get(f"{HEALTH}{TOWN}").json["data"]["health"] == {"status": "healthy", "issues": []}
-        assert len(service.get(f"{HEALTH}{COAST}").json["data"]["health"]["issues"]) == len(BROKEN) - 3  # it was read, its runs are gone, and an event came that failed
+        assert (
+            len(service.get(f"{HEALTH}{COAST}").json["data"]["health"]["issues"]) == len(BROKEN) - 3
+        )  # it was read, its runs are gone, and an event came that failed
 
 
 def test_nobody_gets_past_a_role_or_an_organisation(kept: Mirror) -> None:
