@@ -67,7 +67,12 @@ def brought_in(
     now: datetime,
 ) -> dict[str | None, Came]:
     wish = sync.Wish(
-        scopes=[scope], cause="event", fetches=False, cancels=False, records=lambda _feed, _scope: asked.pages
+        scopes=[scope],
+        cause="event",
+        fetches=False,
+        cancels=False,
+        records=lambda _feed, _scope: asked.pages,
+        suite=False,
     )
     part = sync.sync(database, workspace, spec.name, wish, now=now).parts[0]
     if part.failed is not None or part.run is None:
@@ -86,15 +91,12 @@ def _became(hook: MirrorHook, record: str, part: sync.Part, outcome: str | None,
         called = [hook.issues.get(issue, "not valid") for issue in issues]
         return Came(SKIPPED, f"{'; '.join(dict.fromkeys(called))} (import issue: {', '.join(issues)})")
     if outcome == "same":
-        return Came(SUCCESS, f"{label} is here as the source has it")
+        return Came(SUCCESS, f"{label} is here as the source has it{f' (plan {part.plan})' if part.plan else ''}")
     if outcome not in ("changed", "missing"):
         return Came(SKIPPED, f"{label} is {outcome}" if outcome else f"{label} is left out by the rules")
     if part.awaits:
         return Came(SKIPPED, part.awaits)
-    if part.plan is None or part.skipped:
-        return wrong(f"{label} was not as planned and was left alone")
-    verb = "entered" if outcome == "missing" else "brought up to date"
-    return Came(SUCCESS, f"{label} was {verb} (plan {part.plan})")
+    return wrong("; ".join(item["error"] for item in part.errors[:3]) or f"{label} was left as it was")
 
 
 def _decided(

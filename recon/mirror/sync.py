@@ -17,8 +17,10 @@ from sqlglot import exp
 from recon import expressions, workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
+from recon.backfill import verify as verifying
 from recon.backfill.absences import Key, Lookup
 from recon.backfill.plan import Plan
+from recon.backfill.verify import Verification
 from recon.database import relations, tables
 from recon.database.connect import Database
 from recon.errors import (
@@ -64,7 +66,6 @@ class Part:
         cancelled: of these, how many a plan has set.
         held_back: of these, how many were left alone: too many at once, or nobody asked for it.
         deleted: jobs that were removed because their record no longer wants them.
-        skipped: planned rows that were not as planned and were left alone.
         errors: what went wrong with single records, of the first hundred: record and error.
         error_count: with how many.
         source_errors: of these, how often the source gave no answer, or a record that cannot be read.
@@ -82,7 +83,6 @@ class Part:
     cancelled: int = 0
     held_back: int = 0
     deleted: int = 0
-    skipped: int = 0
     errors: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     error_count: int = 0
     source_errors: int = 0
@@ -152,6 +152,8 @@ class Wish:
         records: brings in records beforehand, of a scope: what events are about.
         decided: is told the run of matching of a scope, once all is decided and nothing is written yet.
         patience: seconds to wait for a run that goes on.
+        suite: prove the whole by the suite of checks too; else each plan by its own verify.sql only, and the whole by the
+            next run.
     """
 
     scopes: Sequence[str] | None = None
@@ -164,6 +166,7 @@ class Wish:
     records: Callable[[Mirrored, str], Iterable[Sequence[Record | Bad]]] | None = None
     decided: Callable[[Run], None] | None = None
     patience: float = log.PATIENCE_SECONDS
+    suite: bool = True
 
 
 def sync(
@@ -387,7 +390,6 @@ class _Turn:
                 part.awaits = f"plan {plan.plan} waits for a reviewer: no standing sign-off covers it{why}"
                 return False
         applied = applying.apply(self.database, self.workspace, plan.plan, self.workspace.actor, execute=True)
-        part.skipped += applied.skipped
         if applied.skipped:
             part.wrong(f"{applied.skipped:,} rows of plan {plan.plan} were not as planned and were left alone")
         self.applied.append(plan.plan)
@@ -402,18 +404,32 @@ class _Turn:
         if not self.applied:
             return []
         try:
-            proofs = workflow.verify_all(self.database, self.workspace, self.applied, self.workspace.actor)
+            if not self.wish.suite:
+                proven, checks = self._proven_alone(), ()
+            else:
+                proofs = workflow.verify_all(self.database, self.workspace, self.applied, self.workspace.actor)
+                proven, checks = [proof.verification for proof in proofs], proofs[0].checks.failed
         except ReconError as error:
             return [f"not proven: {error.what} {error.why}".strip()]
-        for proof in proofs:
-            if not proof.verification.right:
+        for proof in proven:
+            if not proof.right:
                 part = next((part for part in parts if part.plan == proof.plan), parts[0])
                 part.wrong(
-                    f"{proof.verification.problems:,} of {proof.verification.checked:,} rows of plan {proof.plan} are "
-                    f"not right; `recon revert {proof.plan}` undoes it"
+                    f"{proof.problems:,} of {proof.checked:,} rows of plan {proof.plan} are not right; "
+                    f"`recon revert {proof.plan}` undoes it"
                 )
         # How much has a partner is told elsewhere: that it is little is nothing that went wrong here.
-        return [f"the check {check.name} fell short" for check in proofs[0].checks.failed if check.kind != "coverage"]
+        return [f"the check {check.name} fell short" for check in checks if check.kind != "coverage"]
+
+    def _proven_alone(self) -> list[Verification]:
+        """Prove each plan by its own verify.sql; the whole is proven by the next run that has the suite."""
+        proofs = [verifying.verify(self.database, self.workspace, plan) for plan in self.applied]
+        for proof in proofs:
+            verifying.record(
+                self.database, proof.plan, self.workspace.actor, right=proof.right, problems=proof.problems,
+                checks_passed=None,
+            )  # fmt: skip
+        return proofs
 
     def _left(self, part: Part) -> None:
         """Carry on with plans of this scope that were signed for or begun: a process was killed, or somebody signed one."""

@@ -10,10 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from recon.errors import VEIL, OutsideDenied, OutsideFailed, OutsideUnsure, UsageError, visible
+
+if TYPE_CHECKING:
+    import ssl
 
 ATTEMPTS = 5  # of one request; with the pauses below some ten seconds against a system that is down
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 5.0  # between two attempts, doubled each time
@@ -91,7 +95,9 @@ class Client:
         self._pauses = (first_pause, longest_pause)
         self._penalty, self._limit = penalty, limit
         # Nothing is followed elsewhere: a redirect would carry the credentials with it.
-        self._http = httpx2.Client(base_url=self.base, headers=headers, timeout=timeout, follow_redirects=False)
+        self._http = httpx2.Client(
+            base_url=self.base, headers=headers, timeout=timeout, follow_redirects=False, verify=_trusted()
+        )
 
     def close(self) -> None:
         self._http.close()
@@ -253,6 +259,14 @@ def _asked_seconds(header: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (when.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates count; read once, for that takes longer than opening a client."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 def _safe(name: str, base: str) -> None:
