@@ -13,7 +13,6 @@ import pytest
 
 from recon.database.connect import Database
 from recon.errors import UsageError
-from recon.mirror import follow_ups
 from recon.service import schedules
 from recon.service.queue import Queue, prepare
 from recon.service.worker import work
@@ -105,12 +104,11 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(database: Database
     with served(locks.app) as url, in_step(database, workspace, RECON_LOCKS_URL=url, RECON_LOCKS_TOKEN=TOKEN) as mirror:
         goes_on = threading.Event()
         mirror.stays.before_page = lambda scope, _skip: goes_on.wait(PATIENCE_SECONDS) if scope == TWO else None
-        today = datetime.now(UTC).date()
-        mirror.stays.change(ONE, "AA01", check_in=str(today), check_out=str(today + timedelta(days=2)))
+        days = [str((datetime.now(UTC) + timedelta(days=days)).date()) for days in (-1, 2)]
+        mirror.stays.change(ONE, "AA01", check_in=days[0], check_out=days[1])
         with mirror.started("worker", "--json") as worker:
             _until(lambda: rows(database, "SELECT to_regclass('recon.sync_runs')::text") != [(None,)])
             _until(lambda: mirror.codes == ["AA01", "AA02"])
-            follow_ups.plan(database, mirror.workspace.spec(MIRROR), datetime.now(UTC))
             _until(lambda: rows(database, "SELECT state FROM door_credentials") == [("active",)])
             worker.kill()
         _the_next_one_goes_on(mirror, goes_on)

@@ -73,6 +73,9 @@ def test_a_first_schedule_makes_the_file(workspace: Workspace) -> None:
         ("{do: report, reconciliation: rent_payments, cron: '0 7 * *'}", 2, "it has 4 fields, not 5"),
         ("{do: report, reconciliation: rent_payments, cron: 'R 7 * * *'}", 2, "H and R are not times"),
         ("{do: report, reconciliation: rent_payments, cron: '0 0 30 2 *'}", 2, "no day is like that"),
+        ("{do: report, reconciliation: rent_payments, cron: '*/90 * * * *'}", 2, 'the minute "*/90" has a step of 90, and there are 60'),
+        ("{do: run, reconciliation: rent_payments, cron: '0 1,*/25 * * *'}", 2, 'the hour "*/25" has a step of 25'),
+        ("{do: sync, reconciliation: rent_payments, cron: '0 7 * * *'}", 2, "rent_payments is no mirror"),
         ("{do: report, reconciliation: rent_payments, cron: 7}", 2, "cron: Input should be a valid string"),
         ("do: report\n  reconciliation: rent_payments\n  cron: 0 7 * * *\n  zone: Europe/Londn", 5, 'Did you mean "Europe/London"?'),
         ("{do: reprot, reconciliation: rent_payments, cron: '0 7 * * *'}", 2, "do: 'reprot' is not one of 'report'"),
@@ -119,6 +122,30 @@ def test_a_wrong_wish_leaves_no_file(workspace: Workspace, name: str, cron: str,
     assert isinstance(error.value, ReconError)
     assert said in str(error.value)
     assert not (workspace.root / schedules.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("cron", "said"),
+    [
+        ("*/30 * * * *", "Every 30 minutes"),
+        ("*/60 * * * *", "Every hour"),
+        ("* * * * *", "Every minute"),
+        ("5 * * * *", "Every hour, at minute 5"),
+        ("0 */6 * * *", "Every 6 hours"),
+        ("15 */2 * * *", "Every 2 hours, at minute 15"),
+        ("0 7 * * *", "Every day at 07:00"),
+        ("30 7,12,19 * * *", "Every day at 07:30, 12:30 and 19:30"),
+        ("0 7 * * 1-5", "Mondays to Fridays at 07:00"),
+        ("0 7 * * 0", "Sundays at 07:00"),
+        ("0 7 1 * *", "Every month on day 1 at 07:00"),
+        # What few words cannot say, they do not say wrongly.
+        *[(cron, "") for cron in ("*/45 * * * *", "0 */5 * * *", "0 7 1 * 1", "0 7 * 3 *", "0 7 * * fri", "1,2 3 * * *")],
+    ],
+)  # fmt: skip
+def test_the_usual_times_are_said_in_words(cron: str, said: str) -> None:
+    """SYN-08: the schedule of the status is the cron line and what it means."""
+    assert schedules.words(cron) == said
+    assert Schedule(do="report", reconciliation="rent_payments", cron=cron, zone="UTC").cron == cron
 
 
 def _schedule(cron: str) -> Schedule:
