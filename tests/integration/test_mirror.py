@@ -11,6 +11,7 @@ import pytest
 from recon.backfill import plan as plans
 from recon.backfill import revert as reverting
 from recon.backfill import sign_off
+from recon.database import tables
 from recon.database.connect import Database
 from recon.errors import DatabaseFailed, Locked
 from recon.mirror import log
@@ -73,11 +74,12 @@ def test_three_runs_insert_update_and_leave_alone_and_one_bad_record_stops_nobod
         kept.database,
         f"UPDATE properties SET stays_listing_id = 'nowhere' WHERE organization_id = '{COAST}' AND stays_listing_id = 'listing-2'",
     )
-    kept.stays.accounts[COAST].take("")
+    kept.stays.vanish(COAST, "")
     second = kept.sync(scopes=[COAST], now=datetime.now(UTC) + timedelta(minutes=30))
     assert {name: second.stats[name] for name in ("created", "updated", "errors")} == {
-        "created": 1, "updated": 2, "errors": 0,
+        "created": 1, "updated": 2, "errors": 1,
     }  # fmt: skip
+    assert [item["error"] for item in second.parts[0].errors] == ["check-in not before check-out"]
     found = kept.here(COAST, "check_out", "status", "cancellation_reason")
     assert found["FA1"][0] == datetime(2026, 1, 20, 14, tzinfo=UTC)
     assert found["FA2"][1:] == ("cancelled", "RECONCILIATION: Cancelled in source system")
@@ -114,8 +116,8 @@ def test_a_plan_waits_for_a_reviewer_and_the_next_run_carries_it_out_and_revert_
     assert kept.here() == {"GONE": "cancelled", "STAYS": "confirmed", "MOVES": "confirmed", "NEW": "confirmed"}
     assert (second.stats["created"], second.stats["updated"]) == (1, 1)
     assert plans.load(kept.database, kept.workspace, part.plan).state == "verified"
-    ledger = rows(kept.database, "SELECT count(*) FROM recon.ledger WHERE plan = $1", part.plan)
-    assert ledger == [(3,)]
+    ledger = tables.own("ledger", part.plan).sql("postgres")
+    assert rows(kept.database, f"SELECT count(*) FROM {ledger}") == [(3,)]
 
     reverting.revert(kept.database, kept.workspace, part.plan, "ann", execute=True)
     assert rows(kept.database, "SELECT r::text FROM reservations r ORDER BY id") == before
