@@ -34,7 +34,7 @@ class Missing:
     """A record of the source that has no record here.
 
     Args:
-        record: the columns of its key without the scope, and those that are compared and not private, as JSON values.
+        record: the columns of its key without the scope, and what is compared and not private, as JSON values.
         issues: the rules of `valid` that it does not keep: it is skipped because of them.
     """
 
@@ -116,9 +116,8 @@ def absent(session: Session, bound: Bound, scope: str, days: Days) -> tuple[Miss
     """The source's records of these days in a scope that no record here has the identity of, in the order of days."""
     spec, day = bound.spec, bound.spec.source.date
     assert spec.scope is not None
-    dated = [day] if day else []
-    named = [*mirrored.columns_of(spec), *dated, *_compared(bound)]
-    own = list(dict[str, None].fromkeys(named))
+    own = {name: column("s", name) for name in [*([day] if day else []), *mirrored.columns_of(spec)]}
+    shown = own | _compared(bound)
     broken = [
         exp.Case(ifs=[exp.If(this=exp.Not(this=rule.holds()), true=_parameter(number, "text"))])
         for number, rule in enumerate(bound.valid, start=4)
@@ -126,7 +125,7 @@ def absent(session: Session, bound: Bound, scope: str, days: Days) -> tuple[Miss
     issues = exp.Anonymous(
         this="array_remove", expressions=[exp.cast(exp.Array(expressions=broken), "text[]"), exp.Null()]
     )
-    record = [part for name in own for part in (exp.Literal.string(name), column("s", name))]
+    record = [part for name, tree in shown.items() for part in (exp.Literal.string(name), tree.copy())]
     query = (
         exp.Select(expressions=[exp.Anonymous(this="jsonb_build_object", expressions=record), issues])
         .from_(bound.source.aliased("s"))
@@ -144,15 +143,19 @@ def absent(session: Session, bound: Bound, scope: str, days: Days) -> tuple[Miss
         moment = exp.cast(column("s", day), "date")
         within = exp.Between(this=moment, low=_parameter(2, "date"), high=_parameter(3, "date"))
         query = query.where(exp.or_(exp.Is(this=column("s", day), expression=exp.Null()), within))
-    query = query.order_by(*[exp.Ordered(this=column("s", name)) for name in [*dated, *own]])
+    query = query.order_by(*[exp.Ordered(this=tree.copy()) for tree in own.values()])
     rows = session.rows(query.sql(DIALECT), scope, *days, *[rule.issue for rule in bound.valid])
     return tuple(Missing(dict(record), tuple(issues)) for record, issues in rows)
 
 
-def _compared(bound: Bound) -> list[str]:
-    """The source's columns that are compared and may be shown."""
-    trees = [item.source for item in bound.compared]
-    return [tree.name for tree in trees if isinstance(tree, exp.Column) and ("s", tree.name) not in bound.private]
+def _compared(bound: Bound) -> dict[str, exp.Expr]:
+    """What is compared, by the target's name for it, as the source has it; but nothing private."""
+    hidden = {name for side, name in bound.private if side == "s"}
+    return {
+        item.name: item.source
+        for item in bound.compared
+        if not {node.name for node in exp.Paren(this=item.source.copy()).find_all(exp.Column)} & hidden
+    }
 
 
 def _parameter(number: int, kind: str) -> exp.Expr:
