@@ -6,13 +6,15 @@ the script as a tree, so that a name or a value that looks like SQL is a name or
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
 from sqlglot import exp
 
-from recon.backfill import script_tree
+from recon.backfill import bundle, script_tree
 from recon.backfill.bundle import MANIFEST, SCRIPTS
 from recon.backfill.script_tree import Script, bounded, compared, conditions, written, written_columns
 from recon.errors import LintRefused
@@ -30,6 +32,7 @@ SETTINGS = frozenset(
     "search_path lock_timeout statement_timeout idle_in_transaction_session_timeout enable_seqscan jit synchronous_commit".split()
 )
 MANY_FINDINGS = 5  # named in an error
+KEPT = 16  # bundles, a few pages of text each, whose findings are kept
 
 
 @dataclass(frozen=True)
@@ -296,15 +299,22 @@ def of_bundle(document: Mapping[str, Any], texts: Mapping[str, str]) -> list[Fin
         document: plan.json.
         texts: file name to text of the scripts that there are; one that is absent is left out.
     """
+    scripts = tuple((name, texts[name]) for name in SCRIPTS if name in texts)
+    return list(_of_texts(bundle.canonical(document), scripts))
+
+
+@lru_cache(maxsize=KEPT)
+def _of_texts(manifest: str, scripts: tuple[tuple[str, str], ...]) -> tuple[Finding, ...]:
+    """A plan is linted five times from its making to its last batch, and as long as no letter changes nothing else does."""
+    document = json.loads(manifest)
     found = [
         Finding(rule.name, MANIFEST, rule.severity, what, rule.todo)
         for rule in PLAN_RULES
         for what in rule.check(document)
     ]
-    for name in SCRIPTS:
-        if name in texts:
-            found += _of_script(Script(name, texts[name], dict(document)))
-    return found
+    for name, text in scripts:
+        found += _of_script(Script(name, text, document))
+    return tuple(found)
 
 
 def _of_script(script: Script) -> Iterator[Finding]:

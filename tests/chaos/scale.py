@@ -19,11 +19,39 @@ class Scale:
     verified: int  # rows of which one is wrong
     server_seams: tuple[str, ...]  # where the server itself is broken, which takes a second each time
     engines: tuple[str, ...]
+    organizations: int  # of a simulated day at Stays
+    reservations: int
+    ticks: int
+    killed_every: int  # so many ticks one has its run killed
+    kills: int  # of such a tick at most
+    seed: int = 1
 
 
 SHORT = Scale(
-    rows=3_000, rounds=1, faults=8, people=1, verified=20_000, server_seams=("before commit",), engines=("embedded",)
+    rows=3_000,
+    rounds=1,
+    faults=8,
+    people=1,
+    verified=20_000,
+    server_seams=("before commit",),
+    engines=("embedded",),
+    organizations=3,
+    reservations=150,
+    ticks=6,
+    killed_every=3,
+    kills=1,
 )
 LONG = Scale(
-    rows=12_000, rounds=5, faults=24, people=2, verified=1_000_000, server_seams=SEAMS, engines=("embedded", "debian")
+    rows=12_000,
+    rounds=5,
+    faults=24,
+    people=2,
+    verified=1_000_000,
+    server_seams=SEAMS,
+    engines=("embedded", "debian"),
+    organizations=4,
+    reservations=3_000,
+    ticks=48,
+    killed_every=6,
+    kills=3,
 )
