@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Path, Request, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
@@ -88,6 +88,7 @@ def in_scope(who: Caller, organization: UUID | str) -> str:
     return scope
 
 
+Organization = Annotated[UUID, Path(description="The organisation's id.")]
 Viewer = Annotated[Caller, caller("viewer")]
 Operator = Annotated[Caller, caller("operator")]
 Reviewer = Annotated[Caller, caller("reviewer")]

@@ -26,7 +26,7 @@ from recon.mirror.sync import Part
 from recon.outside.interface import Mirrored
 from recon.service import schedules
 from recon.service.answers import USUAL, Turned, problems
-from recon.service.callers import Guarded, Operator, Viewer, in_scope
+from recon.service.callers import Guarded, Operator, Organization, Viewer, in_scope
 from recon.service.place import Place
 from recon.service.tokens import Caller
 from recon.sources.hooks import MirrorHook
@@ -111,7 +111,7 @@ class ScanAnswer(BaseModel):
 def reconcile(
     who: Operator,
     request: Request,
-    organization_id: UUID,
+    organization_id: Organization,
     limit: Annotated[int, Query(ge=1, le=MOST, description="Page size of what Stays is asked for; all is read.")] = 100,
     auto_cancel: Annotated[
         bool, Query(alias="autoCancelOrphans", description="Cancel orphans; false: they are only told.")
@@ -191,7 +191,7 @@ class MissingAnswer(BaseModel):
 def absent(
     who: Viewer,
     request: Request,
-    organization_id: UUID,
+    organization_id: Organization,
     first: Annotated[date, FIRST],
     last: Annotated[date, LAST],
 ) -> MissingAnswer:
@@ -253,7 +253,7 @@ class HealthAnswer(BaseModel):
 
 
 @router.get("/health/{organization_id}", summary="How the organisation's reservations stand")
-def healthy(who: Viewer, request: Request, organization_id: UUID) -> HealthAnswer:
+def healthy(who: Viewer, request: Request, organization_id: Organization) -> HealthAnswer:
     """Figures, and what is not as it should be. Stays is not asked. docs/stays_api.md lists the rules."""
     with _about(request, who, organization_id) as (place, workspace, scope, (spec, _)):
         now = datetime.now(UTC)
@@ -327,7 +327,7 @@ class DayAnswer(BaseModel):
 def auto_sync(
     who: Operator,
     request: Request,
-    organization_id: UUID,
+    organization_id: Organization,
     day: Annotated[date | None, Query(alias="date", description="The day of check-in (UTC); default: today.")] = None,
 ) -> DayAnswer:
     """Fetches the day's reservations, compares them, and writes those that are missing, and what differs in the others.

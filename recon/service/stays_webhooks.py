@@ -7,23 +7,22 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from recon.mirror import events
 from recon.service.answers import USUAL, Turned, problems
-from recon.service.callers import Guarded, Operator, in_scope
+from recon.service.callers import Guarded, Operator, Organization, in_scope
 from recon.service.place import Place
-from recon.service.webhooks import receive_of
+from recon.service.webhooks import EVENT, receive_of
 from recon.sources.hooks import MirrorHook
 
 ORIGIN = "stays"
 MOST = 500
 
-router = APIRouter()
+router = APIRouter(tags=["webhooks"])
 guarded = APIRouter(route_class=Guarded, tags=["webhooks"], responses=USUAL | problems(502))
 
 
@@ -51,15 +50,20 @@ def _hook(place: Place) -> MirrorHook:
     return hook
 
 
-@router.post("/staysnet/webhook/{organization_id}")
-async def receive(request: Request, organization_id: str) -> JSONResponse:
+@router.post("/staysnet/webhook/{organization_id}", summary="Take an event about reservations", **EVENT)
+async def receive(
+    request: Request, organization_id: Annotated[str, Path(max_length=100, description="The organisation's id.")]
+) -> JSONResponse:
     """Take an event about the organisation's reservations: signed, kept first, then worked off."""
     return await receive_of(request, _hook(request.app.state.place), organization_id)
 
 
-@guarded.post("/staysnet/webhooks/process/{organization_id}")
+@guarded.post("/staysnet/webhooks/process/{organization_id}", summary="Work off the events that wait")
 def process(
-    who: Operator, request: Request, organization_id: UUID, limit: Annotated[int, Query(ge=1, le=MOST)] = 100
+    who: Operator,
+    request: Request,
+    organization_id: Organization,
+    limit: Annotated[int, Query(ge=1, le=MOST, description="Events at most.")] = 100,
 ) -> ProcessAnswer:
     """Work off the organisation's events that wait, also those that would be tried again later only, and look once more
     at those that were skipped because of an import issue."""

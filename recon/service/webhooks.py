@@ -68,7 +68,7 @@ class Origins(BaseModel):
     )
 
 
-_EVENT: dict[str, Any] = {
+EVENT: dict[str, Any] = {
     "responses": {
         200: {"model": Kept, "description": "Worked off, or received before."},
         202: {"model": Kept, "description": "Kept, and still being worked off, or to be tried again."},
@@ -81,13 +81,13 @@ _EVENT: dict[str, Any] = {
 _log = logging.getLogger("recon.webhooks")
 
 
-@router.post("/webhooks/{origin}", summary="Take an event", **_EVENT)
+@router.post("/webhooks/{origin}", summary="Take an event", **EVENT)
 async def receive(request: Request, origin: Origin) -> JSONResponse:
     """Check its signature, in the manner of its sender, keep it, work it off, say what came of it."""
     return await _received(request, origin, None)
 
 
-@router.post("/webhooks/{origin}/{environment}", summary="Take an event that is meant for one environment", **_EVENT)
+@router.post("/webhooks/{origin}/{environment}", summary="Take an event that is meant for one environment", **EVENT)
 async def receive_for(request: Request, origin: Origin, environment: Environment) -> JSONResponse:
     """As without an environment, where this service runs in it; in any other the event is kept and left alone."""
     return await _received(request, origin, environment)
