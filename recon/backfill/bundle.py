@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ OUTSIDE = "outside.jsonl"  # only where a plan writes an outside system too
 SCRIPTS = ("dry_run.sql", "execute.sql", "verify.sql", "revert.sql")
 
 
-def canonical(document: dict[str, Any]) -> str:
+def canonical(document: Mapping[str, Any]) -> str:
     """Canonical JSON: sorted keys, no spaces, numbers only as integers, so that one document has one digest.
 
     >>> canonical({"b": 1, "a": "é"})
