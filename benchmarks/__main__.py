@@ -14,6 +14,7 @@ from benchmarks import (
     backfill,
     compare,
     desk,
+    events,
     guard,
     match_closest,
     match_crm,
@@ -23,6 +24,7 @@ from benchmarks import (
     match_splink,
     process,
     quality,
+    ticks,
 )
 from benchmarks.measure import ROOT, Figure, Setting, document, show, tell
 from recon.database import embedded
@@ -45,6 +47,8 @@ SUBJECTS: dict[str, Callable[[Setting], list[Figure]]] = {
         desk,
         match_crm,
         match_jobs,
+        events,
+        ticks,
     )
 }
 

@@ -31,7 +31,7 @@ from recon.sources.hooks import AnyHook, MirrorHook
 
 NOTHING_KEPT = f"Nothing was kept. Send it again in {RETRY_SECONDS} seconds."
 TOKEN = "RECON_SERVICE_TOKEN"
-MOST_WAITING = 20  # senders that wait for what comes of their event; the others are answered once it is kept
+MOST_WAITING = 4  # senders that wait for what comes of their event; the others are answered once it is kept
 
 router = APIRouter(tags=["webhooks"])
 
