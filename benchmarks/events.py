@@ -35,7 +35,7 @@ def run(setting: Setting) -> list[Figure]:
         command = [sys.executable, "-c", "from recon.cli import main; main()", "serve", "--port", "0", "--json"]
         with subprocess.Popen(
             [*command, "--workspace", str(place.workspace.root)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-            stderr=open("/tmp/me/c7/hk_serve.err","w"), env={**os.environ, "RECON_DATABASE_URL": setting.database.url},
+            stderr=subprocess.DEVNULL, env={**os.environ, "RECON_DATABASE_URL": setting.database.url},
         ) as process:  # fmt: skip
             try:
                 assert process.stdout is not None
