@@ -48,13 +48,13 @@ class AtSource:
     said: dict[Key, str] = field(default_factory=dict[Key, str])  # CANCELLED, PRESENT, or why not
     errors: dict[Key, str] = field(default_factory=dict[Key, str])
     identities: dict[Key, Mapping[str, str]] = field(default_factory=dict[Key, Mapping[str, str]])
+    found: list[Record] = field(default_factory=list[Record])  # and not brought in yet
 
     def look(self, keys: Sequence[Key]) -> Looked:
-        """Ask for these records; what is found is brought into the mirror's table at once."""
+        """Ask for these records; `bring_in` brings what is found into the mirror's table."""
         asked = [key for key in keys if self.only is None or key in self.only]
         unanswered = {key: NOT_ASKED for key in keys if key not in set(asked)}
         present: set[Key] = set()
-        found: list[Record] = []
         self.identities |= _identities(self.database, self.spec, [key for key in asked if key not in self.identities])
         for key in asked:
             try:
@@ -65,16 +65,20 @@ class AtSource:
                 continue
             if record is not None:
                 present.add(key)
-                found.append(record)
+                self.found.append(record)
                 self.said[key] = PRESENT
             else:
                 self.said[key] = CANCELLED
                 if not self.cancels:
                     unanswered[key] = NOT_ASKED
                     self.said[key] = HELD_BACK
-        if found:
-            mirrored.take(self.database, self.spec, self.feed, [found])
         return Looked(frozenset(present), unanswered)
+
+    def bring_in(self) -> None:
+        """Put what was found into the mirror's table: once the plan is made, for decisions must hold until then."""
+        if self.found:
+            mirrored.take(self.database, self.spec, self.feed, [self.found])
+            self.found = []
 
     def answers(self, session: Session, change: Change, scope: str | None) -> bool:
         """Whether the source finds anything at all: a suspect, or one of a few records that it had a moment ago."""

@@ -373,6 +373,8 @@ class _Turn:
             part.wrong(f"{error.what} {error.why}".strip())
             part.source_errors += isinstance(error, OutsideFailed)
             return self._made(run, HeldBack(lookup))
+        finally:
+            lookup.bring_in()
 
     def _made(self, run: Run, lookup: Lookup) -> Plan | None:
         return plans.make(
