@@ -24,6 +24,7 @@ class Scale:
     ticks: int
     killed_every: int  # so many ticks one has its run killed
     kills: int  # of such a tick at most
+    told_every: int  # so many ticks one has its changes told by events
     seed: int = 1
 
 
@@ -39,6 +40,7 @@ SHORT = Scale(
     reservations=150,
     ticks=6,
     killed_every=3,
+    told_every=3,
     kills=1,
 )
 LONG = Scale(
@@ -53,5 +55,6 @@ LONG = Scale(
     reservations=3_000,
     ticks=48,
     killed_every=6,
+    told_every=3,
     kills=3,
 )

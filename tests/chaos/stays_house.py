@@ -5,11 +5,17 @@ What is concluded here is read by plain SQL, and from a trigger's notes of who c
 
 from __future__ import annotations
 
+import http.client
+import json
 import multiprocessing
+import os
 import random
+import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,9 +35,11 @@ from recon.stand_ins.locks import Locks
 from recon.stand_ins.server import served
 from recon.systems.stays import client
 from recon.workspace import Workspace, template
+from tests import forked
+from tests.chaos.client import eventually
 from tests.chaos.servers import Server
-from tests.chaos.stays_oracle import BY_HAND, Deed, Key, Organization, Row, may_open, must_open
-from tests.chaos.stays_world import BEGIN, TICK, World
+from tests.chaos.stays_oracle import BY_HAND, Deed, Key, Organization, Row, Weather, may_open, must_open
+from tests.chaos.stays_world import TICK, World
 
 NAME = "stays_reservations"
 LOOK_SECONDS = 0.01  # between two looks, for which a real source gets two seconds
@@ -54,6 +62,9 @@ _HELD = """
     SELECT organization_id::text, platform, CASE WHEN platform = 'direct' THEN id::text ELSE external_id END, id::text,
         property_id, check_in, check_out, status, guest, cancelled_at IS NOT NULL, cancellation_reason FROM reservations
 """
+ACTIONS = ("reservation.created", "reservation.modified", "reservation.canceled", "reservation.deleted")
+MOST_EVENTS = 25  # of an organization at a time: of more the service reads the list of changes
+_PENDING = "SELECT scope, record, said FROM recon.webhook_events WHERE state = 'pending'"
 _ISSUES = """
     SELECT source_key[1], source_key[2], source_key[3] FROM recon.import_issues
     WHERE reconciliation = 'stays_reservations' AND state = 'open'
@@ -100,6 +111,49 @@ _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["__main__", "tests.chaos.client", "tests.chaos.stays_house", "tests.preloaded"])
 
 
+@dataclass(frozen=True)
+class Letter:
+    """A request about an event, and how it may be answered."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    right: tuple[int, ...]
+
+    def sent(self, address: str) -> int | None:
+        """The status of the answer; None: there was none."""
+        connection = http.client.HTTPConnection(address, timeout=60)
+        try:
+            connection.request("POST", self.path, self.body, self.headers)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()
+
+
+@dataclass
+class Service:
+    """`recon serve` that runs."""
+
+    running: forked.Running
+    address: str = ""
+    dead: bool = False
+
+    def wait(self) -> None:
+        """Until it takes requests."""
+        assert eventually(self._found, 60), self.running.said()
+
+    def _found(self) -> bool:
+        found = re.search(r"http://([0-9.]+:[0-9]+)", self.running.said())
+        self.address = found.group(1) if found else ""
+        return found is not None
+
+    def kill(self) -> None:
+        self.dead = True
+        self.running.kill()
+
+
 @dataclass
 class House:
     """Our tables, and the world that they are kept in step with."""
@@ -114,6 +168,9 @@ class House:
     ids: dict[tuple[str, Key], str] = field(default_factory=dict[tuple[str, Key], str])  # all that there ever were
     chosen: random.Random = field(default_factory=lambda: random.Random(7))
     seconds: float = 0.0  # that the runs took
+    in_step: list[str] = field(default_factory=list[str])  # organizations in which nothing waits to be written
+    sent: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])  # events that were taken, by organization
+    _late: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
     @property
     def database(self) -> Database:
@@ -169,7 +226,7 @@ class House:
 
     def tick(self, number: int, *, kills: int = 0, calm: bool = False) -> Synced:
         """One tick, and its proof; with kills the run is broken off so often before it gets to its end."""
-        now = BEGIN + number * TICK
+        now = self.world.begin + number * TICK
         self.world.forecast(number, calm=calm, still=bool(kills))
         for _ in range(kills):
             self.killed("sync", now)
@@ -182,6 +239,8 @@ class House:
             organization.tick(now, self.world.weather[name], source, late)
         self.counts["ticks"] += 1
         self.prove(done)
+        weather = self.world.weather
+        self.in_step = [name for name in weather if not weather[name].down and weather[name].listed != "lossy"]
         for minutes in (0, 10, 20):
             self.look_at_doors(now + timedelta(minutes=minutes), kills=bool(kills))
         return done
@@ -239,6 +298,98 @@ class House:
             " WHERE organization_id = %s AND platform = %s AND external_id = %s"
         )
         return self.ask(query, organization, *key), self.world.bookings[organization].get(key[1])
+
+    # -- events ------------------------------------------------------------------------------------------------
+
+    def deliver(self, kills: int) -> None:
+        """Stays tells of what guests did: some twice, some late, some never, in any order, and strangers try too.
+
+        Only of organizations that the last tick left in step: else it would hang on the order of events what is written in
+        between, and by which reason a reservation is said to be cancelled.
+        """
+        for name in self.world.organizations:
+            self.world.weather[name] = Weather()
+        there: dict[str, set[str]] = {}
+        gone: dict[str, set[str]] = {}
+        for name in self.in_step:
+            late, self._late[name] = self._late.get(name, set()), set()
+            for code in sorted(self.world.touched[name] | late):
+                chance = self.chosen.random()
+                if chance < 0.15 and code not in late:
+                    self.counts["events never sent"] += 1
+                elif chance < 0.3 and code not in late:
+                    self._late[name].add(code)
+                    self.counts["events sent late"] += 1
+                else:
+                    side = there if code in self.world.bookings[name] else gone
+                    if len(side.setdefault(name, set())) < MOST_EVENTS:
+                        side[name].add(code)
+        for told, broken in ((there, kills), (gone, 0)):
+            letters = [
+                letter for name, codes in told.items() for code in sorted(codes) for letter in self._letters(name, code)
+            ]
+            self.chosen.shuffle(letters)
+            self._post(letters, broken)
+            for name, codes in told.items():
+                self.expected[name].told(codes, self.world.bookings[name])
+        self.events_settled()
+
+    def _letters(self, organization: str, code: str) -> list[Letter]:
+        """The event about a reservation: perhaps twice, perhaps with an altered one beside it."""
+        headers, body = self.world.stays.event(code, self.chosen.choice(ACTIONS))
+        path = f"/staysnet/webhook/{organization}"
+        letters = [Letter(path, headers, body, (200, 202))]
+        self.sent.add((organization, json.loads(body)["id"]))
+        if self.chosen.random() < 0.25:
+            letters.append(letters[0])
+            self.counts["events sent twice"] += 1
+        if self.chosen.random() < 0.15:
+            other = body.replace(code.encode(), b"R00001")
+            letters.append(Letter(path, headers, other + b" ", (401,)))
+            self.counts["events altered"] += 1
+        self.counts["events"] += 1
+        return letters
+
+    def _post(self, letters: list[Letter], kills: int) -> None:
+        """Send them all, as a sender does that tries again until it is answered."""
+        left = list(letters)
+        while left:
+            with self.serving() as service, ThreadPoolExecutor(6) as senders:
+                killer = threading.Timer(self.chosen.uniform(0.05, 3.0), service.kill) if kills > 0 else None
+                if killer:
+                    killer.start()
+                answers = list(senders.map(lambda letter: letter.sent(service.address), left))
+                if killer:
+                    self.counts["kills of the service"] += service.dead
+                    killer.cancel()
+                else:
+                    for letter, status in zip(left, answers, strict=True):
+                        assert status in letter.right, (letter, status)
+                    assert eventually(lambda: not self.ask(_PENDING), 120), self.ask(_PENDING)
+                left = [letter for letter, status in zip(left, answers, strict=True) if status is None or killer]
+            kills -= 1
+
+    @contextmanager
+    def serving(self) -> Generator[Service]:
+        """The service, in a process of its own."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RECON_")},
+            **dict(self.workspace.variables), "RECON_DATABASE_URL": self.database.url,
+        }  # fmt: skip
+        (self.workspace.root / "recon.toml").touch()
+        with forked.Running(["serve", "--json", "--port", "0"], environment, self.workspace.root) as running:
+            service = Service(running)
+            service.wait()
+            yield service
+
+    def events_settled(self) -> None:
+        """Every event that was answered is kept once and was worked off."""
+        kept = self.ask("SELECT scope, payload ->> 'id', state, said FROM recon.webhook_events")
+        assert {(scope, event) for scope, event, _, _ in kept} == self.sent
+        assert len(kept) == len(self.sent)
+        assert {state for _, _, state, _ in kept} <= {"success", "skipped"}, [
+            row for row in kept if row[2] == "failed"
+        ][:3]
 
     # -- doors ---------------------------------------------------------------------------------------------------
 

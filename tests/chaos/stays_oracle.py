@@ -127,6 +127,7 @@ class Organization:
     issues: set[Key] = field(default_factory=set[Key])
     held_back: int = 0  # orphans of the last tick that a person must look at
     orphans: int = 0  # that the last tick cancelled
+    _shown: dict[Key, _Known] = field(default_factory=dict[Key, _Known])  # what is there as far as is known
 
     def deed(self, deed: Deed) -> None:
         """A person did this here."""
@@ -158,14 +159,24 @@ class Organization:
         self._changes(now, source.values())
         self._list(weather, source)
         cancelled = self._orphans(weather, {code: one for code, one in source.items() if code not in late})
-        self.issues = set()
-        for key, known in list(self._shown.items()):
-            if self.valid(known.booking):
-                self._write(key, known.booking)
-            else:
-                self.issues.add(key)
+        self._write_all()
         for key in cancelled:
             self.rows[key] = replace(self.rows[key], status="cancelled", cancelled=True, reason=ORPHAN)
+
+    def told(self, codes: Collection[str], source: Mapping[str, Booking]) -> None:
+        """Events came about these reservations: the source was asked for each, and had it, or it did not.
+
+        Only what it had is written, with whatever else of the organization waited; what it did not have is suspected.
+        """
+        there = [source[code] for code in codes if code in source]
+        for one in there:
+            self.known[one.key] = _Known(one)
+        if there:
+            self._shown = {key: known for key, known in self.known.items() if not known.absent}
+            self._write_all()
+        for key, known in self.known.items():
+            if key[1] in codes and key[1] not in source:
+                known.absent = True
 
     def valid(self, one: Booking) -> bool:
         """Whether a reservation can be taken over."""
@@ -213,6 +224,14 @@ class Organization:
         self.held_back = len(gone) if too_many else 0
         self.orphans = len(gone) - self.held_back
         return [] if too_many else gone
+
+    def _write_all(self) -> None:
+        self.issues = set()
+        for key, known in self._shown.items():
+            if self.valid(known.booking):
+                self._write(key, known.booking)
+            else:
+                self.issues.add(key)
 
     def _write(self, key: Key, one: Booking) -> None:
         assert one.check_in is not None

@@ -20,7 +20,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from recon.stand_ins.stays import PATH, Stays
-from tests.chaos.stays_oracle import Booking, Deed, Weather
+from tests.chaos.stays_oracle import Booking, Deed, Key, Weather
 
 BEGIN = datetime(2031, 3, 10, tzinfo=UTC)  # far from now, so that what mixes the two clocks up is seen
 TICK = timedelta(minutes=30)
@@ -43,11 +43,12 @@ class World:
         seed: of every choice.
         organizations: how many.
         reservations: in all; the first organization has most of them.
+        begin: when the day begins, with a zone.
     """
 
-    def __init__(self, seed: int, organizations: int, reservations: int) -> None:
+    def __init__(self, seed: int, organizations: int, reservations: int, begin: datetime = BEGIN) -> None:
         self.random = random.Random(seed)
-        self.now = BEGIN
+        self.begin = self.now = begin
         self.did: Counter[str] = Counter()  # what was done and what went wrong, for the record
         self.organizations = [str(UUID(int=0xA0 + number)) for number in range(organizations)]
         self.stays = Stays(self.organizations, most=60, clock=lambda: self.now)
@@ -59,6 +60,7 @@ class World:
             self.mapped[name] = {f"listing-{n}": (number + 1) * 1000 + n for n in known}
         self.weather: dict[str, Weather] = {}
         self.late: dict[str, set[str]] = {}  # what went only after the list of this tick had told it
+        self.touched: dict[str, set[str]] = {name: set() for name in self.organizations}  # since the last tick
         self._numbers = 0
         self._outages: dict[str, tuple[str, int]] = {}  # how, and for how many ticks more
         self._absent_for: dict[str, int] = {}  # those that were taken away by mistake, and come back
@@ -106,6 +108,7 @@ class World:
             fields["check_in"], fields["check_out"], KINDS[fields["kind"]], fields["guest"], self.now,
         )  # fmt: skip
         self.bookings[organization][made.code] = made
+        self.touched[organization].add(made.code)
         return made
 
     def change(self, organization: str, code: str, **fields: Any) -> None:
@@ -128,8 +131,10 @@ class World:
                 own[name] = told[name] = value
         self.stays.change(organization, code, **told)
         self.bookings[organization][code] = replace(was, changed=self.now, **own)
+        self.touched[organization].add(code)
 
     def vanish(self, organization: str, code: str) -> None:
+        self.touched[organization].add(code)
         self.gone[organization][code] = self.bookings[organization].pop(code), self.stays.vanish(organization, code)
 
     def come_back(self, organization: str, code: str) -> None:
@@ -137,6 +142,7 @@ class World:
         self.stays.put(organization, given)
         self.stays.change(organization, code)
         self.bookings[organization][code] = replace(booking, changed=self.now)
+        self.touched[organization].add(code)
 
     def spoil(self, organization: str, code: str, how: str) -> None:
         """Make a reservation one that cannot be taken over: unreadable, unknown, or backwards."""
@@ -175,24 +181,27 @@ class World:
 
     # -- what happens between two ticks ----------------------------------------------------------------------
 
-    def act(self, tick: int, local: Mapping[str, list[tuple[str, str, str]]]) -> list[Deed]:
-        """Guests and people act; gives what people do to our own tables.
+    def guests(self, tick: int) -> None:
+        """What guests do, and Stays itself, before a tick."""
+        self.now = self.begin + tick * TICK - ACTED
+        for name in self.organizations:
+            self.touched[name].clear()
+            self._return(name, tick)
+            for _ in range(self.random.randint(2, max(6, len(self.bookings[name]) // 40))):
+                self._guest(name)
+        if self.random.random() < 0.2:
+            self._take_many(self.random.choice(self.organizations), tick)
+
+    def people(self, local: Mapping[str, list[tuple[str, str, str]]]) -> list[Deed]:
+        """What people do to our own tables.
 
         Args:
-            tick: the one that comes.
             local: of each organization what is here: platform, code (of a direct one its id), status.
         """
-        self.now = BEGIN + tick * TICK - ACTED
         deeds: list[Deed] = []
         for name in self.organizations:
-            self._return(name, tick)
-            share = max(1, len(self.bookings[name]) // 60)
-            for _ in range(self.random.randint(0, share + 1)):
-                self._guest(name)
-            for _ in range(self.random.randint(0, max(2, share // 3))):
-                deeds += self._person(name, local[name])
-        if self.random.random() < 0.15:
-            self._take_many(self.random.choice(self.organizations), tick)
+            for _ in range(self.random.randint(0, max(2, len(local[name]) // 200))):
+                deeds += self._person(name, local[name], {deed.key for deed in deeds if deed.what == "deleted"})
         if self.random.random() < 0.2:
             deeds += self._map(self.random.choice(self.organizations))
         return deeds
@@ -268,7 +277,7 @@ class World:
         self.did["mapped"] += 1
         return [Deed("mapped", organization, ("", listing), {"property_id": number})]
 
-    def _person(self, organization: str, local: list[tuple[str, str, str]]) -> list[Deed]:
+    def _person(self, organization: str, local: list[tuple[str, str, str]], gone: set[Key]) -> list[Deed]:
         what = self.random.choice(("direct", "direct", "delete", "status", "status", "rename", "invent"))
         start = self._near(self.now + timedelta(hours=self.random.randint(-30, 200)))
         fields: dict[str, Any] = {
@@ -282,10 +291,10 @@ class World:
         if what == "invent":  # typed in by hand as if it came from a platform: nobody there knows it
             self._numbers += 1
             return [Deed("booked", organization, ("airbnb", f"H{self._numbers:05d}"), fields)]
-        if not local:
+        here = [(platform, code) for platform, code, _ in local if (platform, code) not in gone]
+        if not here:
             return []
-        platform, code, _ = self.random.choice(local)
-        key = (platform, code)
+        key = self.random.choice(here)
         if what == "delete":
             return [Deed("deleted", organization, key)]
         if what == "rename":
@@ -302,7 +311,7 @@ class World:
             calm: nothing but what a second try mends.
             still: nothing changes while it is read, so that a run may be made twice.
         """
-        self.now = BEGIN + tick * TICK
+        self.now = self.begin + tick * TICK
         self.late = {name: set() for name in self.organizations}
         self.sky.begin()
         for name in self.organizations:

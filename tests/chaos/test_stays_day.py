@@ -33,7 +33,11 @@ def test_after_each_tick_of_a_day_the_table_is_what_the_rules_say(house: House, 
     """SYN-01, RES-04: changed, cancelled, vanished, misread: each row is what an oracle says that shares no code."""
     house.tick(0, calm=True)
     for number in range(1, scale.ticks):
-        for deed in house.world.act(number, house.local()):
+        killed = number % scale.killed_every == 0
+        house.world.guests(number)
+        if number % scale.told_every == 0:
+            house.deliver(kills=int(killed))
+        for deed in house.world.people(house.local()):
             house.deed(deed)
-        house.tick(number, kills=house.chosen.randint(1, scale.kills) if number % scale.killed_every == 0 else 0)
+        house.tick(number, kills=house.chosen.randint(1, scale.kills) if killed else 0)
     house.accounts()
