@@ -55,6 +55,15 @@ def _at(mirror: InStep, now: datetime) -> list[dict[str, Any]]:
     return [line for line in said if line["event"] != "schedules"]
 
 
+def _an_event_waits(mirror: InStep) -> None:
+    """One that nobody can read, and that no service is there for."""
+    execute(
+        mirror.database,
+        "INSERT INTO recon.webhook_events (origin, event, environment, payload, state)"
+        " VALUES ('housecallpro', 'e', 'x', '{}', 'pending')",
+    )
+
+
 def test_each_tick_makes_one_run_and_a_failed_one_is_made_good_by_the_next(mirror: InStep) -> None:
     """SYN-01: every half hour, one run for each tick; SYN-02: a failed run is not tried again before the next tick."""
     mirror.stays.faults.add(*[Fault(503)] * 6)
@@ -103,13 +112,20 @@ def test_a_worker_killed_in_the_middle_leaves_nothing_doubled(database: Database
     locks = Locks()
     with served(locks.app) as url, in_step(database, workspace, RECON_LOCKS_URL=url, RECON_LOCKS_TOKEN=TOKEN) as mirror:
         goes_on = threading.Event()
-        mirror.stays.before_page = lambda scope, _skip: goes_on.wait(PATIENCE_SECONDS) if scope == TWO else None
+
+        def before_page(scope: str, _skip: int) -> None:
+            if scope == TWO:
+                goes_on.wait(PATIENCE_SECONDS)
+
+        mirror.stays.before_page = before_page
         days = [str((datetime.now(UTC) + timedelta(days=days)).date()) for days in (-1, 2)]
         mirror.stays.change(ONE, "AA01", check_in=days[0], check_out=days[1])
         with mirror.started("worker", "--json") as worker:
             _until(lambda: rows(database, "SELECT to_regclass('recon.sync_runs')::text") != [(None,)])
             _until(lambda: mirror.codes == ["AA01", "AA02"])
+            _an_event_waits(mirror)
             _until(lambda: rows(database, "SELECT state FROM door_credentials") == [("active",)])
+            _until(lambda: rows(database, "SELECT state FROM recon.webhook_events") == [("skipped",)])
             worker.kill()
         _the_next_one_goes_on(mirror, goes_on)
 
@@ -129,11 +145,7 @@ def _the_next_one_goes_on(mirror: InStep, goes_on: threading.Event) -> None:
 def test_events_that_wait_are_worked_off_with_no_new_one(mirror: InStep) -> None:
     """SYN-01: the worker looks at what waits; one that cannot be read is told so, and waits no longer."""
     prepare(mirror.database)
-    insert = (
-        "INSERT INTO recon.webhook_events (origin, event, environment, payload, state) VALUES ($1, 'e', 'x', '{}', $2)"
-    )
-    with mirror.database.session() as session:
-        session.execute(insert, "housecallpro", "pending")
+    _an_event_waits(mirror)
     place = mirror.workspace.with_variables({"RECON_STAYS_SCHEDULE": schedules.NEVER})
     said: list[dict[str, Any]] = []
     work(mirror.database, place, lambda _, line: said.append(line), once=True)
