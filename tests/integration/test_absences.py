@@ -75,6 +75,7 @@ def gone(database: Database, org: str, count: int) -> None:
 def test_the_cap_is_a_share_or_a_number_whichever_is_more(
     two: Database, workspace: Workspace, org: str, count: int, allowed: int
 ) -> None:
+    """RES-06: 5 % or 10 records, whichever is larger, counted in each scope."""
     gone(two, org, count)
     plan = make(two, workspace, spec_of())
     assert plan is not None
@@ -98,6 +99,7 @@ def test_a_person_may_go_over_the_cap_and_the_plan_says_so(two: Database, worksp
 
 
 def test_not_even_a_person_takes_all_records_of_a_scope(two: Database, workspace: Workspace) -> None:
+    """RES-06: never all of two or more."""
     gone(two, "b", 12)
     execute(two, "INSERT INTO lease VALUES ('b', 99, 0)")  # the source was read: it has something of b
     with pytest.raises(OverCap, match="All records would be taken for orphans: org b: 12 of 12"):

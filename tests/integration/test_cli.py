@@ -213,8 +213,10 @@ def test_init_refuses_a_folder_that_holds_something(home: Path) -> None:
 
 
 def test_settings_may_stand_in_a_dotenv_file(database: Database, home: Path) -> None:
+    """SYN-10: the database too is a setting of `.env`; it is this one that is asked."""
     (home / ".env").write_text(f"RECON_DATABASE_URL={database.url}\n")
     assert recon("runs", "--json", cwd=home).json == {"runs": []}
+    assert rows(database, "SELECT to_regclass('recon.runs')::text") == [("recon.runs",)]
 
 
 def test_the_repository_is_a_workspace() -> None:

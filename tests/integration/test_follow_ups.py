@@ -470,7 +470,7 @@ def test_jobs_of_records_that_are_gone_are_removed_once_nothing_is_left_to_do(ho
 
 
 def test_a_failure_to_remove_fails_nobody(house: Database) -> None:
-    """SYN-06: what cannot be removed stays for the next time, and the reason is told."""
+    """SYN-06, RES-15: what cannot be removed stays for the next time, and the reason is told; each scope for itself."""
     reserve(house, 1, NOON + DAY)
     plan(house, NOON, spec())
     execute(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -236,3 +238,117 @@ def test_runs_are_logged_and_the_log_can_be_asked(kept: Mirror) -> None:
         log.end(kept.database, identity, "success", {}, [], None)
     ended = {row["id"]: (row["status"], row["error"]) for row in log.listed(kept.database, NAME)}
     assert ended["killed"] == ("failed", log.DIED)
+
+
+def test_the_log_has_five_states_and_a_run_that_waits_for_another_is_pending(kept: Mirror) -> None:
+    """SYN-04, SYN-07: pending, running, success, partial, failed and no other; each column of its type."""
+    columns = dict(
+        rows(
+            kept.database,
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'sync_runs'"
+            " AND column_name IN ('id', 'started_at', 'completed_at', 'created_at', 'duration_ms', 'status', 'stats')",
+        )
+    )
+    moment = "timestamp with time zone"
+    assert columns == {
+        "id": "text", "started_at": moment, "completed_at": moment, "created_at": moment, "duration_ms": "bigint",
+        "status": "text", "stats": "jsonb",
+    }  # fmt: skip
+    assert rows(
+        kept.database,
+        "SELECT array_agg(state[1]) FROM pg_constraint, regexp_matches(pg_get_constraintdef(oid), '''(\\w+)''', 'g')"
+        " AS state WHERE conname = 'sync_run_status'",
+    ) == [(["pending", "running", "success", "partial", "failed"],)]
+    pending = rows(kept.database, "SELECT indexdef FROM pg_indexes WHERE indexname = 'sync_run_pending'")[0][0]
+    assert pending.endswith("(created_at) WHERE (status = 'pending'::text)")
+
+    def states() -> list[str]:
+        return [row["status"] for row in log.listed(kept.database, NAME)]
+
+    with ThreadPoolExecutor(1) as threads:
+        with log.one_at_a_time(kept.database, NAME, "person", "ann", None) as identity:
+            waits = threads.submit(kept.sync, scopes=[TOWN])
+            until = time.monotonic() + 30
+            while states() != ["pending", "running"]:
+                assert time.monotonic() < until
+            log.end(kept.database, identity, log.SUCCESS, {}, [], None)
+        assert waits.result().status == "success"
+
+
+def test_what_is_active_and_gone_is_cancelled_now_and_nothing_else(kept: Mirror) -> None:
+    """RES-04, RES-05: pending, confirmed and checked_in are held against the source; what is over, ended or direct is not."""
+    for status in ("pending", "confirmed", "checked_in", "checked_out", "cancelled"):
+        kept.hold(COAST, f"GONE-{status}", status=status)
+    kept.hold(COAST, "DIRECT", platform="direct")
+    kept.hold(COAST, "ENDED", "LIVES")
+    kept.stays.add(COAST, "ENDED", kind="canceled")
+    kept.stays.add(COAST, "LIVES")
+    kept.sign()
+    before = kept.here(COAST, "status", "cancelled_at", "cancellation_reason")
+    began = datetime.now(UTC)
+    assert kept.sync(scopes=[COAST], suite=False).status == "success"
+    after = kept.here(COAST, "status", "cancelled_at", "cancellation_reason")
+    written = {code: after[code] for code in after if after[code] != before[code]}
+    assert {code: (status, reason) for code, (status, _, reason) in written.items()} == {
+        **dict.fromkeys(
+            ("GONE-pending", "GONE-confirmed", "GONE-checked_in"),
+            ("cancelled", "RECONCILIATION: Reservation not found in source (orphan)"),
+        ),
+        "ENDED": ("cancelled", "RECONCILIATION: Cancelled in source system"),
+    }
+    assert all(began <= at <= datetime.now(UTC) for _, at, _ in written.values())
+
+
+def test_two_of_one_identity_are_left_to_a_person(kept: Mirror) -> None:
+    """RES-01, RES-02: the table takes no second one; where it would, nothing is written until it is unique again."""
+    kept.hold(COAST, "TWICE")
+    with pytest.raises((psycopg.errors.UniqueViolation, DatabaseFailed)):
+        kept.hold(COAST, "TWICE")
+    unique = "reservations_organization_id_platform_external_id_key"
+    execute(kept.database, f"ALTER TABLE reservations DROP CONSTRAINT {unique}")
+    kept.hold(COAST, "TWICE")
+    kept.sign()
+    kept.stays.add(COAST, "TWICE", check_out="2026-01-20")
+    kept.stays.add(COAST, "NEW")
+    before = kept.bytes_of(COAST)[:2]
+    part = kept.part(suite=False)
+    assert "reservations has no unique index on organization_id, platform, external_id" in (part.failed or "")
+    assert kept.bytes_of(COAST)[:2] == before
+    assert set(kept.here()) == {"TWICE"}
+
+
+def test_more_than_a_thousand_at_once_are_written_and_have_their_jobs(kept: Mirror) -> None:
+    """SYN-09: 1,200 reservations are entered, moved and cancelled by a run each."""
+    codes = [f"F{number:04}" for number in range(1200)]
+    for code in codes:
+        kept.stays.add(COAST, code, check_in="2026-02-10", check_out="2026-02-14")
+    kept.sign(rows=2000)
+    entered = kept.sync(scopes=[COAST], suite=False)
+    assert (entered.status, entered.stats["fetched"], entered.stats["created"]) == ("success", 1200, 1200)
+    assert len(kept.here()) == 1200
+    jobs = "SELECT job, state, count(*), count(DISTINCT key) FROM recon.follow_ups GROUP BY 1, 2 ORDER BY 1, 2"
+    assert rows(kept.database, jobs) == [("generate_pin", "waiting", 1200, 1200), ("revoke_pin", "waiting", 1200, 1200)]
+    for code in codes:
+        kept.stays.cancel(COAST, code)
+    ended = kept.sync(scopes=[COAST], suite=False, now=datetime.now(UTC) + timedelta(minutes=30))
+    assert (ended.status, ended.stats["updated"]) == ("success", 1200)
+    assert set(kept.here().values()) == {"cancelled"}
+
+
+def test_jobs_that_cannot_be_removed_do_not_fail_the_run(kept: Mirror) -> None:
+    """SYN-06: the run ends well, and the job of a reservation that is gone stays for the next time."""
+    kept.sign()
+    kept.stays.add(COAST, "FA1")
+    execute(
+        kept.database,
+        "INSERT INTO recon.follow_ups (reconciliation, job, key, scope, due_at, state) VALUES"
+        f" ('{NAME}', 'revoke_pin', ARRAY['{COAST}'], '{COAST}', now(), 'done')",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$",
+        "CREATE TRIGGER refuse BEFORE DELETE ON recon.follow_ups FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    refused = kept.sync(scopes=[COAST], suite=False)
+    assert (refused.status, refused.stats["created"], refused.stats["deleted"]) == ("success", 1, 0)
+    execute(kept.database, "DROP TRIGGER refuse ON recon.follow_ups")
+    assert kept.sync(scopes=[COAST], suite=False, now=NOW + timedelta(minutes=30)).stats["deleted"] == 1
+    jobs = "SELECT count(*), count(DISTINCT key) FROM recon.follow_ups"
+    assert rows(kept.database, jobs) == [(2, 1)]  # those of the reservation that is here

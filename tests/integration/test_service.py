@@ -45,7 +45,7 @@ def every(client: Client, path: str, of: str, **parameters: Any) -> list[dict[st
 
 
 def test_lists_come_page_by_page_and_each_row_once(client: Client, database: Database, houses: Houses) -> None:
-    """SYN-09: whatever the size of a page, all pages together are the list, in its order."""
+    """Whatever the size of a page, all pages together are the list, in its order."""
     known = client.get("/reconciliations").json["reconciliations"]
     assert {"stays", "open_stays", "rent_payments"} <= {item["name"] for item in known}
     assert {item["name"]: item["scope"] for item in known}["stays"] == "org"
@@ -94,7 +94,7 @@ def _place(client: Client) -> Any:
 
 
 def test_private_columns_are_veiled_whoever_asks(database: Database, workspace: Workspace, houses: Houses) -> None:
-    """SYN-09: also to a person who would see them on his own screen, and also where the service's own settings show them."""
+    """Also to a person who would see them on his own screen, and also where the service's own settings show them."""
     (workspace.root / "recon.toml").write_text('[private]\nseen_by = ["bob"]\n', encoding="utf-8")
     with asked(application(workspace, database, RECON_SHOW_PRIVATE="1", RECON_USER="bob")) as client:
         answers = [
@@ -111,7 +111,7 @@ def test_private_columns_are_veiled_whoever_asks(database: Database, workspace: 
 
 
 def test_a_caller_of_one_organisation_sees_what_is_of_it_alone(client: Client, houses: Houses) -> None:
-    """RES-13: decisions, breaks and plans of other organisations are as if they were not there."""
+    """RES-15: decisions, breaks and plans of other organisations are as if they were not there."""
     north = client.as_("nora", ["reviewer"], [NORTH.upper()])
     path = "/reconciliations/stays"
     assert [row["run"] for row in every(north, f"{path}/runs", "runs", limit=1)] == [houses.north_run]
@@ -142,7 +142,7 @@ def test_a_caller_of_one_organisation_sees_what_is_of_it_alone(client: Client, h
 
 
 def test_a_reviewer_says_yes_or_no_and_the_author_cannot(client: Client, database: Database, houses: Houses) -> None:
-    """SYN-09: under the name of the token, by the same rules as at the command line; nobody's tables are written."""
+    """Under the name of the token, by the same rules as at the command line; nobody's tables are written."""
     before = rows(database, "SELECT * FROM stay ORDER BY id")
     plan = f"/plans/{houses.north_plan}"
     ann, nora = client.as_("ann", ["reviewer"]), client.as_("nora", ["reviewer"], [NORTH])
@@ -176,7 +176,7 @@ def test_a_reviewer_says_yes_or_no_and_the_author_cannot(client: Client, databas
 def test_an_approval_can_carry_a_signature(
     client: Client, database: Database, houses: Houses, workspace: Workspace
 ) -> None:
-    """SYN-09: signed elsewhere over the manifest that the service shows; another's key does not hold."""
+    """Signed elsewhere over the manifest that the service shows; another's key does not hold."""
     import subprocess
 
     keys = Keys(workspace.root.parent / "keys", workspace)
@@ -203,7 +203,7 @@ def test_an_approval_can_carry_a_signature(
 def test_what_is_gone_or_broken_is_told_and_is_no_fault_of_the_service(
     client: Client, database: Database, houses: Houses, workspace: Workspace
 ) -> None:
-    """SYN-09: a table that is missing, a spec that cannot be read, a run whose decisions were dropped."""
+    """A table that is missing, a spec that cannot be read, a run whose decisions were dropped."""
     (workspace.root / "reconciliations" / "odd.yaml").write_text("name: odd\n", encoding="utf-8")
     known = {item["name"]: item["problem"] for item in client.get("/reconciliations").json["reconciliations"]}
     assert (known["odd"], known["stays"]) == ("The spec cannot be used as it is written.", None)

@@ -36,7 +36,7 @@ _bounded = settings(
 def test_every_operation_answers_as_described_whatever_is_sent(
     copies: Copies, database: Database, workspace: Workspace
 ) -> None:
-    """SYN-09: no request is answered by a fault of the service, and none otherwise than /openapi.json says."""
+    """No request is answered by a fault of the service, and none otherwise than /openapi.json says."""
     houses = two_houses.again(copies, database, workspace)
     more = {"RECON_SERVICE_TOKEN": WATCHER, "RECON_HOUSECALLPRO_WEBHOOK_SECRET": "an-example-secret"}
     app = application(workspace, Database(database.url, pooled=True), **more)
@@ -82,7 +82,7 @@ def _of_what_there_is(drawn: tuple[Any, dict[str, str]]) -> Any:
 
 
 def test_a_stranger_can_read_the_description(database: Database, workspace: Workspace) -> None:
-    """SYN-09: each operation, parameter and field of an answer says what it is; limits and the token are described."""
+    """Each operation, parameter and field of an answer says what it is; limits and the token are described."""
     with asked(application(workspace, database)) as client:
         described = client.get("/openapi.json").json
     assert described["components"]["securitySchemes"]["bearer"]["bearerFormat"] == "JWT"

@@ -90,7 +90,7 @@ def _unsigned() -> str:
 
 
 def test_a_token_that_does_not_hold_lets_nobody_in(client: Client, database: Database, houses: Houses) -> None:
-    """SYN-09: 401 for each, without a word of the token, and nothing changes."""
+    """SYN-08: 401 for each, without a word of the token, and nothing changes."""
     before, now = everything(database), datetime.now(UTC)
     bad: dict[str, str | None] = {
         "none": None,
@@ -151,7 +151,7 @@ def _changed(signed: str) -> str:
 
 
 def test_a_public_key_is_no_secret_and_each_kind_of_key_has_its_own_algorithm(workspace: Workspace) -> None:
-    """SYN-09: HS256 over the text of the public key, which everybody has, is refused; so is an issuer that is another."""
+    """SYN-08: HS256 over the text of the public key, which everybody has, is refused; so is an issuer that is another."""
     nowhere = Database("postgresql://ann@127.0.0.1:1/none")
 
     def status(key: Any, algorithm: str, public: str, **claims: Any) -> int:
@@ -232,7 +232,7 @@ def _short(workspace: Workspace) -> Workspace:
 
 
 def test_the_command_makes_a_token_that_is_let_in(workspace: Workspace) -> None:
-    """SYN-09: for first steps; only with the secret, only for roles that there are."""
+    """SYN-08: for first steps; only with the secret, only for roles that there are."""
     (workspace.root / "recon.toml").touch()
     (workspace.root / ".env").write_text(f"RECON_JWT_SECRET={KEY}\n", encoding="utf-8")
     asks = (
@@ -256,7 +256,7 @@ def test_the_command_makes_a_token_that_is_let_in(workspace: Workspace) -> None:
 
 
 def test_roles_grant_what_they_say(client: Client, database: Database, houses: Houses) -> None:
-    """SYN-09: viewers read, reviewers say yes and no, admins may all; who has no role may nothing."""
+    """SYN-08: viewers read, reviewers say yes and no, admins may all; who has no role may nothing."""
     before = everything(database)
     plan = f"/plans/{houses.north_plan}"
     for roles, reads, decides in (
@@ -280,7 +280,7 @@ def test_roles_grant_what_they_say(client: Client, database: Database, houses: H
 def test_sql_and_odd_characters_in_every_parameter_change_nothing(
     client: Client, database: Database, houses: Houses
 ) -> None:
-    """SYN-09: each is turned away or taken for what it is, a text; none reaches the database as SQL."""
+    """Each is turned away or taken for what it is, a text; none reaches the database as SQL."""
     before = everything(database)
     cursor = client.get("/reconciliations/stays/breaks", limit=1).json["next"]
     odd = (*INJECTIONS, "\x00", "a\x00b", "\ud800", "\x1b[2J", "‮", "", " ")
@@ -329,7 +329,7 @@ def test_sql_and_odd_characters_in_every_parameter_change_nothing(
 def test_bodies_that_are_too_large_or_no_json_are_turned_away(
     client: Client, database: Database, houses: Houses
 ) -> None:
-    """SYN-09: declared or in pieces, more than 1 MB is not read; whatever is no such document is 4xx."""
+    """Declared or in pieces, more than 1 MB is not read; whatever is no such document is 4xx."""
     before = everything(database)
     path, typed = f"/plans/{houses.north_plan}/reject", {"Content-Type": "application/json"}
     for content in (b" " * (LARGEST + 1), iter([b" " * 65_536] * 17)):
@@ -369,7 +369,7 @@ def test_bodies_that_are_too_large_or_no_json_are_turned_away(
 def test_what_nobody_foresaw_is_a_500_that_tells_its_id_and_nothing_else(
     client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SYN-09: the log has where it happened, not the values; the database gone meanwhile is a 503."""
+    """The log has where it happened, not the values; the database gone meanwhile is a 503."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("guest Ida Secret")
@@ -387,7 +387,7 @@ def test_what_nobody_foresaw_is_a_500_that_tells_its_id_and_nothing_else(
 def test_every_request_has_an_id_and_one_line_in_the_log(
     client: Client, houses: Houses, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SYN-09: method, template, status, time and caller; neither tokens nor what was asked."""
+    """Method, template, status, time and caller; neither tokens nor what was asked."""
     with caplog.at_level("INFO", "recon.access"):
         for given in ("trace-1.a:b", "x" * 65, "evil id", "id\x1b[2J"):
             client.ask("GET", f"/plans/{houses.north_plan}?secret=hunter2", {"X-Request-Id": given})
@@ -423,7 +423,7 @@ def test_without_a_database_requests_are_told_to_come_again(workspace: Workspace
 def test_over_real_connections_headers_have_an_end_and_slow_ones_hold_up_nobody(
     database: Database, workspace: Workspace
 ) -> None:
-    """SYN-09: more than 32 kB of headers is no request; who sends half a body keeps nobody else waiting."""
+    """More than 32 kB of headers is no request; who sends half a body keeps nobody else waiting."""
     with served(application(workspace, database)) as address:
         place = urlsplit(address)
         with socket.create_connection((place.hostname, place.port), timeout=10) as slow:

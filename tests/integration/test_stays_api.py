@@ -85,8 +85,8 @@ def test_the_incident_of_six_absent_reservations_cancels_the_one_that_was_alive(
         "alreadyCancelled": 5,
     }  # fmt: skip
     (orphan,) = data["orphanReservations"]
-    assert {name: orphan[name] for name in ("external_id", "status", "reason", "action_taken")} == {
-        "external_id": "FN26J", "status": "confirmed", "reason": "Reservation not found in source (orphan)",
+    assert orphan == {
+        "id": str(kept.here(COAST, "id")["FN26J"]), "external_id": "FN26J", "status": "confirmed", "reason": "Reservation not found in source (orphan)",
         "action_taken": "cancelled",
     }  # fmt: skip
     assert {item["external_id"]: item["action_taken"] for item in data["propagated"]} == dict.fromkeys(
@@ -266,7 +266,7 @@ BROKEN = {
 
 
 def test_whatever_is_wrong_shows_in_the_health_of_its_organisation_alone(kept: Mirror) -> None:
-    """RES-09, RES-15: each rule by itself; another organisation stays healthy."""
+    """RES-09, RES-13, RES-15: each rule by itself, silence too; another organisation stays healthy."""
     marks = ", ".join(f"('{NAME}', '{scope}', now())" for scope in (COAST, TOWN))
     execute(kept.database, f"INSERT INTO recon.sync_marks (reconciliation, scope, changed_until) VALUES {marks}")
     with client(kept) as service:
@@ -285,7 +285,7 @@ def test_whatever_is_wrong_shows_in_the_health_of_its_organisation_alone(kept: M
 
 
 def test_nobody_gets_past_a_role_or_an_organisation(kept: Mirror) -> None:
-    """RES-15, SYN-08: roles, organisations, and parameters that make no sense: 4xx, and Stays is not even asked."""
+    """RES-15, SYN-08, RES-07, RES-08: roles, organisations, and parameters that make no sense: 4xx; Stays is not asked."""
     gets, posts = (MISSING, HEALTH), (RESERVATIONS, DAY)
     with client(kept) as service:
         for path in (*gets, *posts):

@@ -42,7 +42,7 @@ from tests.support import ROOT, execute, rows
 
 pytestmark = pytest.mark.one_engine
 
-ORGANIZATIONS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(1, 25)]
+ORGANIZATIONS = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(1, 27)]
 STRANGER = "ffffffff-0000-4000-8000-000000000000"  # is named by no setting
 OWN_SECRET = "a-secret-of-one-organisation"
 SPEC = "stays_reservations"
@@ -144,7 +144,7 @@ def inn(embedded_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_an_event_is_kept_confirmed_at_the_source_and_written_as_the_source_has_it(inn: Inn) -> None:
-    """RES-11: what the event itself says of the record is not believed."""
+    """RES-11, RES-02: what the event itself says of the record is not believed; the source is asked."""
     mine = inn.organization()
     inn.stays.add(mine, "FN26J")
     answer = inn.send(mine, "FN26J", "reservation.canceled", event="e1", type="canceled")
@@ -350,7 +350,7 @@ def test_what_waits_is_worked_off_by_request_up_to_its_limit_and_by_the_worker(i
 
 
 def test_an_arrival_works_off_what_an_earlier_service_left(inn: Inn) -> None:
-    """RES-11: each arrival also works off what waits, up to 20."""
+    """RES-11: each arrival also works off what waits."""
     mine = inn.organization()
     for number in range(3):
         inn.stays.add(mine, f"A{number}")
@@ -358,6 +358,24 @@ def test_an_arrival_works_off_what_an_earlier_service_left(inn: Inn) -> None:
     assert inn.send(mine, "A0").json["state"] == "success"
     assert [state for state, _ in inn.kept(mine)] == ["success"] * 4
     assert len(inn.here(mine)) == 3
+
+
+def test_an_arrival_works_off_twenty_and_leaves_the_rest_to_the_next(inn: Inn) -> None:
+    """RES-11: up to 20 that wait, the oldest first; the arrival itself is kept as it came, and waits its turn."""
+    mine = inn.organization()
+    for number in range(22):
+        inn.stays.add(mine, f"A{number:02}")
+        store(inn, mine, f"A{number:02}")
+    inn.stays.add(mine, "LAST")
+    last = inn.send(mine, "LAST", event="last")
+    assert (last.status, last.json["state"]) == (202, "pending")
+    assert [state for state, _ in inn.kept(mine)] == ["success"] * 20 + ["pending"] * 3
+    [(payload,)] = rows(inn.database, "SELECT payload FROM recon.webhook_events WHERE event = 'last'")
+    assert payload["payload"]["id"] == "LAST"
+    assert inn.process(mine).json["data"] == {
+        "processed": 3, "succeeded": 3, "skipped": 0, "failed": 0, "pending": 0,
+    }  # fmt: skip
+    assert len(inn.here(mine)) == 23
 
 
 def test_many_records_are_read_from_the_list_of_changes_and_not_one_by_one(inn: Inn) -> None:
