@@ -261,7 +261,8 @@ def _within_cap(
         raise OverCap(
             f"More orphans than the cap allows: {_told(change, beyond)}.",
             why="So many at once are more often a fault of the source than gone.",
-            todo=f"Look at them with `recon decisions {name}`; if they are gone, plan again with --over-cap.",
+            todo=f"Look at them with `recon match {name}` and `recon decisions {name}`; if they are gone, plan with "
+            f"`recon plan {name} --over-cap`.",
         )
 
 

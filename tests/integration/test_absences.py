@@ -10,7 +10,7 @@ import pytest
 from recon.backfill import absences, sign_off
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
-from recon.backfill.absences import Key, Records
+from recon.backfill.absences import Key, Looked, Records
 from recon.backfill.plan import Plan
 from recon.database.connect import Database
 from recon.errors import DatabaseFailed, OverCap
@@ -204,10 +204,10 @@ def test_a_lookup_that_fails_stops_the_plan(
 ) -> None:
     gone(two, "a", 1)
 
-    def unanswered(self: Records, keys: Sequence[Key]) -> set[Key]:
+    def unanswered(self: Records, keys: Sequence[Key]) -> Looked:
         raise DatabaseFailed("The source answered 429.")
 
-    monkeypatch.setattr(Records, "present", unanswered)
+    monkeypatch.setattr(Records, "look", unanswered)
     with pytest.raises(DatabaseFailed, match="429"):
         make(two, workspace, spec_of())
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -75,7 +75,8 @@ class Inn:
     def post(self, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=60)
         try:
-            connection.request("POST", path, body, headers or {})
+            with suppress(BrokenPipeError):  # what is too large is answered before it is read
+                connection.request("POST", path, body, headers or {})
             answer = connection.getresponse()
             return Answer(answer.status, json.loads(answer.read()), dict(answer.getheaders()))
         finally:
