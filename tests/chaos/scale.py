@@ -25,6 +25,7 @@ class Scale:
     killed_every: int  # so many ticks one has its run killed
     kills: int  # of such a tick at most
     told_every: int  # so many ticks one has its changes told by events
+    worker_kills: int
     seed: int = 1
 
 
@@ -41,6 +42,7 @@ SHORT = Scale(
     ticks=5,
     killed_every=3,
     told_every=3,
+    worker_kills=2,
     kills=1,
 )
 LONG = Scale(
@@ -56,5 +58,6 @@ LONG = Scale(
     ticks=48,
     killed_every=6,
     told_every=3,
+    worker_kills=12,
     kills=3,
 )

@@ -124,7 +124,6 @@ class Organization:
     known: dict[Key, _Known] = field(default_factory=dict[Key, _Known])
     mapped: dict[str, int] = field(default_factory=dict[str, int])
     read_until: datetime | None = None
-    issues: set[Key] = field(default_factory=set[Key])
     held_back: int = 0  # orphans of the last tick that a person must look at
     orphans: int = 0  # that the last tick cancelled
     _shown: dict[Key, _Known] = field(default_factory=dict[Key, _Known])  # what is there as far as is known
@@ -178,6 +177,11 @@ class Organization:
             if key[1] in codes and key[1] not in source:
                 known.absent = True
 
+    @property
+    def issues(self) -> set[Key]:
+        """What cannot be taken over as it is known now: also where a listing was filled in since it was told."""
+        return {key for key, known in self._shown.items() if not self.valid(known.booking)}
+
     def valid(self, one: Booking) -> bool:
         """Whether a reservation can be taken over."""
         if not one.readable or one.check_in is None or one.check_out is None or one.status is None:
@@ -226,12 +230,9 @@ class Organization:
         return [] if too_many else gone
 
     def _write_all(self) -> None:
-        self.issues = set()
         for key, known in self._shown.items():
             if self.valid(known.booking):
                 self._write(key, known.booking)
-            else:
-                self.issues.add(key)
 
     def _write(self, key: Key, one: Booking) -> None:
         assert one.check_in is not None

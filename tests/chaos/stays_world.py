@@ -335,7 +335,7 @@ class World:
             start = chosen.randrange(len(codes)) if codes else 0
             made.lost = frozenset(codes[start : start + chosen.randint(1, 40)])
             made.mistaken = frozenset(code for code in made.lost if chosen.random() < 0.5)
-        if gone and chosen.random() < 0.3:
+        if gone and chosen.random() < 0.6:
             made.denied = frozenset(chosen.sample(gone, min(len(gone), chosen.randint(1, 6))))
         if not still:
             made.leaves, made.comes = chosen.random() < 0.2, chosen.random() < 0.2
