@@ -266,12 +266,12 @@ def test_two_runs_at_once_open_a_break_once(data: Database) -> None:
 
 
 @pytest.mark.one_engine
-def test_a_hundred_thousand_breaks_take_a_moment(data: Database) -> None:
+def test_tens_of_thousands_of_breaks_take_a_moment(data: Database) -> None:
     with data.session() as session:
         bound = binding.bind(session, simple_spec())
         session.execute(
             "CREATE TABLE recon.decisions_r1 AS SELECT n AS target_key, NULL::int AS source_key, 'unmatched' AS outcome,"
-            " NULL::text AS pass, 'no_candidate' AS reason FROM generate_series(1, 100000) AS n"
+            " NULL::text AS pass, 'no_candidate' AS reason FROM generate_series(1, 30000) AS n"
         )
         seconds: list[float] = []
         for run_id, outcome in (("r1", "unmatched"), ("r2", "unmatched"), ("r3", "matched"), ("r4", "unmatched")):
@@ -279,8 +279,8 @@ def test_a_hundred_thousand_breaks_take_a_moment(data: Database) -> None:
             began = time.perf_counter()
             found = breaks.update(session, bound, tables.own("decisions", "r1"), run_id, False)
             seconds.append(time.perf_counter() - began)
-            assert sum(found.values()) == (0 if outcome == "matched" else 100_000)
-    assert max(seconds) < 10, seconds  # a row at a time takes minutes
+            assert sum(found.values()) == (0 if outcome == "matched" else 30_000)
+    assert max(seconds) < 5, seconds  # a row at a time takes a minute
 
 
 # -- import issues ---------------------------------------------------------------------------------------
