@@ -89,8 +89,10 @@ class Order:
 def hurried() -> None:
     """Less patience than with a real source; called in every process that asks the stand-in."""
     absences.LOOK_SECONDS = LOOK_SECONDS
-    assert "first_pause" in client.Stays.__init__.__kwdefaults__  # else it is the test that sets it
-    client.Stays.__init__.__kwdefaults__["first_pause"] = FIRST_PAUSE_SECONDS
+    defaults = client.Stays.__init__.__kwdefaults__
+    assert defaults is not None
+    assert "first_pause" in defaults  # else it is the test that sets it
+    defaults["first_pause"] = FIRST_PAUSE_SECONDS
 
 
 def carried_out(order: Order) -> None:
@@ -198,6 +200,19 @@ class House:
             found[organization].append((platform, code, rest[4]))
         return found
 
+    def guest(self) -> tuple[str, Key] | None:
+        """A reservation whose guest has a PIN."""
+        active = self.locks.active()
+        return next(
+            (
+                (name, key)
+                for name, one in self.expected.items()
+                for key in one.rows
+                if self.ids.get((name, key)) in active
+            ),
+            None,
+        )
+
     def deed(self, deed: Deed) -> None:
         """A person does it, here and in what is expected."""
         self.expected[deed.organization].deed(deed)
@@ -252,7 +267,8 @@ class House:
 
     def killed(self, what: str, now: datetime) -> None:
         """It runs in a process of its own, and is killed at some moment, or at a seam; or it was faster."""
-        seam = self.chosen.choice(SEAMS) if what == "sync" and self.chosen.random() < 0.6 else None
+        killed = self.counts["kills of sync at a seam"]
+        seam = SEAMS[(killed + 3) % len(SEAMS)] if what == "sync" and self.chosen.random() < 0.6 else None
         order = Order(self.server.url(self.name), self.workspace.root, dict(self.workspace.variables), now, what, seam)
         process = _FORKS.Process(target=carried_out, args=(order,), daemon=True)
         process.start()
@@ -371,7 +387,7 @@ class House:
                 killer = threading.Timer(self.chosen.uniform(0.05, 3.0), service.kill) if kills > 0 else None
                 if killer:
                     killer.start()
-                answers = list(senders.map(lambda letter: letter.sent(service.address), left))
+                answers = list(senders.map(Letter.sent, left, [service.address] * len(left)))
                 if killer:
                     self.counts["kills of the service"] += service.dead
                     killer.cancel()

@@ -33,6 +33,7 @@ KINDS = {
 }  # fmt: skip
 LISTINGS = 20  # of an organization, of which the last ones are known to nobody here until somebody fills them in
 UNMAPPED = 2
+SURELY = 2  # the tick at which more goes than anybody should believe
 NAMES = ("Ana Souza", "Bo Lind", "Chidi Okoro", "Dee O'Hara", "Eva Æbelø", "فاطمة")
 
 
@@ -189,19 +190,28 @@ class World:
             self._return(name, tick)
             for _ in range(self.random.randint(2, max(6, len(self.bookings[name]) // 40))):
                 self._guest(name)
-        if self.random.random() < 0.2:
-            self._take_many(self.random.choice(self.organizations), tick)
+        for code in self._live(self.organizations[0])[:2]:  # so that there is always something to be suspected
+            self.vanish(self.organizations[0], code)
+        if tick == SURELY or self.random.random() < 0.2:
+            self._take_many(self.organizations[0] if tick == SURELY else self.random.choice(self.organizations), tick)
 
-    def people(self, local: Mapping[str, list[tuple[str, str, str]]]) -> list[Deed]:
+    def people(
+        self, local: Mapping[str, list[tuple[str, str, str]]], guest: tuple[str, Key] | None = None
+    ) -> list[Deed]:
         """What people do to our own tables.
 
         Args:
             local: of each organization what is here: platform, code (of a direct one its id), status.
+            guest: organization and key of a reservation whose guest has a PIN; it is deleted.
         """
-        deeds: list[Deed] = []
+        deeds = [Deed("deleted", *guest)] if guest else []
         for name in self.organizations:
             for _ in range(self.random.randint(0, max(2, len(local[name]) // 200))):
-                deeds += self._person(name, local[name], {deed.key for deed in deeds if deed.what == "deleted"})
+                deeds += self._person(
+                    name,
+                    local[name],
+                    {deed.key for deed in deeds if (deed.what, deed.organization) == ("deleted", name)},
+                )
         if self.random.random() < 0.2:
             deeds += self._map(self.random.choice(self.organizations))
         return deeds
@@ -250,11 +260,14 @@ class World:
             return
         self.did[what] += 1
 
+    def _live(self, organization: str) -> list[str]:
+        return [one.code for one in self.bookings[organization].values() if one.status in ("pending", "confirmed")]
+
     def _take_many(self, organization: str, tick: int) -> None:
         """So many go at once that nobody should believe it; most often a mistake, which is mended after some ticks."""
-        live = [one.code for one in self.bookings[organization].values() if one.status in ("pending", "confirmed")]
+        live = self._live(organization)
         count = min(len(live) // 2, max(12, len(live) // 12))
-        if count < 11 or self.random.random() < 0.3:
+        if count < 11:
             return
         for code in self.random.sample(live, count):
             self.vanish(organization, code)
@@ -320,6 +333,9 @@ class World:
     def _weather(self, name: str, still: bool) -> Weather:
         chosen, codes = self.random, sorted(self.bookings[name])
         how, left = self._outages.pop(name, ("", 0))
+        surely = not left and self.now == self.begin + TICK and name == self.organizations[0]
+        if surely:  # what went is looked up in vain: an error is no absence
+            return Weather(denied=frozenset(self.gone[name]))
         if not left and chosen.random() < 0.08:
             how, left = chosen.choice(("500", "401", "429", "timeout", "cut", "no list")), chosen.choice((1, 1, 2, 4))
             self.did[f"down: {how}"] += 1

@@ -37,7 +37,7 @@ def test_after_each_tick_of_a_day_the_table_is_what_the_rules_say(house: House, 
         house.world.guests(number)
         if number % scale.told_every == 0:
             house.deliver(kills=int(killed))
-        for deed in house.world.people(house.local()):
+        for deed in house.world.people(house.local(), house.guest()):
             house.deed(deed)
         house.tick(number, kills=house.chosen.randint(1, scale.kills) if killed else 0)
     house.accounts()
