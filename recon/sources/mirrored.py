@@ -165,9 +165,10 @@ def compare_list(
     return int(marked[0])
 
 
-# The parts in braces are identifiers, quoted by psycopg, and a type's name as the server writes it.
+# The parts in braces are identifiers, quoted by psycopg, and a type's name as the server writes it. One whose day cannot
+# be read is of any day: the list gives it too.
 _OF_THE_DAYS = """
-    {scope} = %(scope)s::{type} AND {date}::date BETWEEN %(first)s::date AND %(last)s::date
+    {scope} = %(scope)s::{type} AND ({date} IS NULL OR {date}::date BETWEEN %(first)s::date AND %(last)s::date)
 """
 _ANY = "SELECT 1 FROM {table} AS kept WHERE {absent} IS NULL AND {of_the_days} LIMIT 1"
 _SEEN = """

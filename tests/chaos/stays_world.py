@@ -62,6 +62,7 @@ class World:
         self.weather: dict[str, Weather] = {}
         self.late: dict[str, set[str]] = {}  # what went only after the list of this tick had told it
         self.touched: dict[str, set[str]] = {name: set() for name in self.organizations}  # since the last tick
+        self._unread: dict[str, str] = {}
         self._numbers = 0
         self._outages: dict[str, tuple[str, int]] = {}  # how, and for how many ticks more
         self._absent_for: dict[str, int] = {}  # those that were taken away by mistake, and come back
@@ -192,6 +193,12 @@ class World:
                 self._guest(name)
         for code in self._live(self.organizations[0])[:2]:  # so that there is always something to be suspected
             self.vanish(self.organizations[0], code)
+        for name in self.organizations[1:]:  # one that cannot be read any more, and then goes, is gone as well
+            if tick == SURELY - 1:
+                self._unread[name] = self._live(name)[0]
+                self.spoil(name, self._unread[name], "unreadable")
+            elif tick == SURELY and self._unread[name] in self.bookings[name]:
+                self.vanish(name, self._unread[name])
         if tick == SURELY or self.random.random() < 0.2:
             self._take_many(self.organizations[0] if tick == SURELY else self.random.choice(self.organizations), tick)
 
