@@ -126,6 +126,7 @@ class Organization:
     read_until: datetime | None = None
     held_back: int = 0  # orphans of the last tick that a person must look at
     orphans: int = 0  # that the last tick cancelled
+    found: set[Key] = field(default_factory=set[Key])  # that the last tick looked up: known at its end, if not before
     _shown: dict[Key, _Known] = field(default_factory=dict[Key, _Known])  # what is there as far as is known
 
     def deed(self, deed: Deed) -> None:
@@ -153,6 +154,7 @@ class Organization:
             late: of these, what went when the list had told it.
         """
         self.orphans = self.held_back = 0
+        self.found = set()
         if weather.down:
             return
         self._changes(now, source.values())
@@ -180,7 +182,7 @@ class Organization:
     @property
     def issues(self) -> set[Key]:
         """What cannot be taken over as it is known now: also where a listing was filled in since it was told."""
-        return {key for key, known in self._shown.items() if not self.valid(known.booking)}
+        return {key for key, known in self.known.items() if not known.absent and not self.valid(known.booking)}
 
     def valid(self, one: Booking) -> bool:
         """Whether a reservation can be taken over."""
@@ -222,6 +224,7 @@ class Organization:
                 continue  # an error is no answer
             if code in source:  # also one that is called absent at the first look: the second one finds it
                 self.known[source[code].key] = _Known(source[code])
+                self.found.add(source[code].key)
             else:
                 gone.append(key)
         too_many = len(gone) > max(len(live) // SHARE, ROWS) or (len(live) > 1 and len(gone) == len(live))
