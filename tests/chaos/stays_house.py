@@ -157,8 +157,9 @@ class Service:
         return found is not None
 
     def kill(self) -> None:
+        """From another thread than the one that waits for its end, which two must not do at once."""
         self.dead = True
-        self.running.kill()
+        os.kill(self.running.pid, signal.SIGKILL)
 
 
 @dataclass
@@ -386,8 +387,9 @@ class House:
                     killer.start()
                 answers = list(senders.map(Letter.sent, left, [service.address] * len(left)))
                 if killer:
-                    self.counts["kills of the service"] += service.dead
                     killer.cancel()
+                    killer.join()
+                    self.counts["kills of the service"] += service.dead
                 else:
                     for letter, status in zip(left, answers, strict=True):
                         assert status in letter.right, (letter, status)
