@@ -370,7 +370,9 @@ class _Turn:
         try:
             return self._made(run, lookup)
         except (OverCap, OutsideFailed) as error:  # the rest is sound, and goes on
-            part.wrong(" ".join(filter(None, [error.what, error.why, error.todo if isinstance(error, OverCap) else ""])))
+            part.wrong(
+                " ".join(filter(None, [error.what, error.why, error.todo if isinstance(error, OverCap) else ""]))
+            )
             part.source_errors += isinstance(error, OutsideFailed)
             return self._made(run, HeldBack(lookup))
         finally:

@@ -94,11 +94,99 @@ def test_every_command_that_a_message_names_exists() -> None:
             assert command in listed, f"{path.name} names `recon {command}`, which does not exist"
 
 
+def test_every_command_in_the_docs_exists_with_its_options() -> None:
+    from typer.main import get_command
+
+    from recon.cli import app
+
+    commands = get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue] (a group, as there are several)
+    for name, text in _documents().items():
+        lines = re.findall(r"`((?:RECON_\w+=\S+ )?recon [a-z][^`\n]*)`", text)
+        for block in re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
+            lines += re.findall(r"^ *((?:RECON_\w+=\S+ )?recon [a-z].*?)(?: +#.*)?$", block, re.MULTILINE)
+        for line in lines:
+            command, *rest = line.split("recon ", 1)[1].split()
+            assert command in commands, f"{name}: {line}"
+            options = {option for parameter in commands[command].params for option in parameter.opts}
+            for word in rest:
+                if re.fullmatch(r"--[a-z][a-z-]*", word):
+                    assert word in options, f"{name}: {line}"
+
+
 @pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def _documents() -> dict[str, str]:
+    """The text of the README and of each page, by its name."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def _without_names(path: str) -> str:
+    """An address without what its parts are called: `/plans/{plan}` and `/plans/$PLAN` are one."""
+    return re.sub(r"\{[^}]*\}|<[^>]*>|\$\w+", "{}", path)
+
+
+def test_the_addresses_in_the_docs_are_those_that_are_served() -> None:
+    """Both ways: each that a page names is served, and each that is served stands in the service's table."""
+    from recon.database.connect import Database
+    from recon.service.app import application
+    from recon.workspace import Workspace
+
+    described = application(Workspace(ROOT), Database("postgresql://nobody@127.0.0.1:9/none")).openapi()["paths"]
+    served = {(method.upper(), _without_names(path)) for path, item in described.items() for method in item}
+    assert len(served) >= 20
+    elsewhere = ("/credentials", "/external/", "/crm/")  # of the lock system, Stays and HubSpot
+    patterns = [re.compile(path.replace("{}", "[^/]+")) for _, path in served]
+    for name, text in _documents().items():
+        for method, path in re.findall(r"\b(GET|POST|PUT|DELETE) (/(?:<[^>\n]*>|[^\s`?<>])*)", text):
+            assert path.startswith(elsewhere) or (method, _without_names(path)) in served, f"{name}: {method} {path}"
+        for path in re.findall(r"(?:http://127\.0\.0\.1:8484|\$URL)(/[^\s\"?`\\]*)", text):
+            assert any(pattern.fullmatch(path) for pattern in patterns), f"{name}: {path}"
+    rows = re.findall(r"^\| `(GET|POST) (/[^`?]*)[^`]*` \|", _documents()["service.md"], re.MULTILINE)
+    assert {(method, _without_names(path)) for method, path in rows} == served
+
+
+def test_the_rules_of_health_are_in_the_docs_as_they_are_in_the_code() -> None:
+    """RES-09: each code with how bad it is."""
+    from recon.mirror.health import RULES
+
+    listed = re.findall(
+        r"^\| (`\w+`(?:, `\w+`)*) \| (unhealthy|degraded) \|", _documents()["stays_api.md"], re.MULTILINE
+    )
+    assert {code.strip("`"): level for codes, level in listed for code in codes.split(", ")} == {
+        rule.code: rule.level for rule in RULES
+    }
+
+
+def test_every_setting_stands_in_one_table_and_is_one_that_is_read() -> None:
+    """SYN-10: both ways: whatever the code reads is in the table of docs/operations.md, and nothing else is."""
+    from recon.service.schedules import setting_of
+
+    ours = {"RECON_PLAN", "RECON_RECONCILIATION", "RECON_WORKSPACE"}  # that recon sets itself, for its notebooks
+    of_one = {"RECON_STAYS_TOKEN", "RECON_STAYS_URL", "RECON_STAYS_WEBHOOK_SECRET"}  # an organisation may have its own
+    read = {setting_of("stays")}
+    for path in [*(ROOT / "recon").rglob("*.py"), *(ROOT / "notebooks").glob("*.py")]:
+        read |= set(re.findall(r"\bRECON_[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
+    documents = _documents()
+    table = documents["operations.md"].split("## Settings")[1].split("\n## ")[0]
+    rows = [cell for line in table.splitlines() if line.startswith("| `RECON_") for cell in [line.split("|")[1]]]
+    listed = re.findall(r"`(RECON_[A-Z_]*(?:<ID>)?)`", " ".join(rows))
+    assert len(listed) == len(set(listed))
+    assert set(listed) == (read - ours) | {f"{name}_<ID>" for name in of_one}
+    assert all(f"`{name}`" in table for name in ours)
+    for name, text in documents.items():
+        for setting in re.findall(r"\bRECON_[A-Z_]*[A-Z]\b", text):
+            known = setting in read or any(setting.startswith(f"{one}_") for one in of_one)
+            assert known or setting == "RECON_LABELS", f"{name}: {setting}"  # outside.md's example of somebody's own
+        if name != "operations.md":
+            assert not re.search(r"^\| `RECON_\w+`,? ", text, re.MULTILINE), (
+                f"{name} lists settings in a table of its own"
+            )
 
 
 def test_every_dependency_has_its_line() -> None:

@@ -61,9 +61,3 @@ def test_the_numbers_are_the_program_s() -> None:
     ):
         assert [int(found) for found in re.findall(said, TEXT)] == [number], said
     assert supervised.LONGEST_PAUSE_SECONDS == beside.LONGEST_SECONDS == 60
-
-
-def test_every_setting_that_is_named_is_read_somewhere() -> None:
-    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "recon").rglob("*.py"))
-    for name in set(re.findall(r"\bRECON_[A-Z_]+\b", TEXT)):
-        assert name in code, name
