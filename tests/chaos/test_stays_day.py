@@ -30,7 +30,8 @@ def house(server: Server, workspace: Workspace, scale: Scale, counts: Counter[st
 
 
 def test_after_each_tick_of_a_day_the_table_is_what_the_rules_say(house: House, scale: Scale) -> None:
-    """SYN-01, RES-04: changed, cancelled, vanished, misread: each row is what an oracle says that shares no code."""
+    """SYN-01, SYN-03, SYN-04, SYN-05, RES-03, RES-04, RES-05, RES-06, RES-11, RES-15: changed, cancelled, vanished, misread:
+    each row is what an oracle says that shares no code; events come twice, late, out of order, altered or never."""
     house.tick(0, calm=True)
     for number in range(1, scale.ticks):
         killed = number % scale.killed_every == 0
