@@ -123,6 +123,8 @@ class Reconciliation(Part):
         for name, comparison in self.compare.items():
             checked(identifier, name)
             one_side("s", comparison if isinstance(comparison, str) else comparison.source)
+            if isinstance(comparison, Comparison) and comparison.unless is not None:
+                checked(expressions.parse, comparison.unless, "t")
         self._actions()
         jobs = Counter(item.job for item in self.follow_ups)
         for job, count in jobs.items():

@@ -245,6 +245,11 @@ class Comparison(Window):
         description="An empty value of the source (NULL, or a text of nothing but blanks) says nothing: the two records "
         "are the same in this column whatever the target holds, and nothing is written over it.",
     )
+    unless: str | None = Field(
+        None,
+        description="A condition over both sides (t. and s.): where it holds, the source says nothing about this column, as "
+        "with `skip_empty`.",
+    )
 
 
 class Pass(Part):

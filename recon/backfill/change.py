@@ -219,6 +219,11 @@ def _of_backfill(bound: Bound) -> list[Expression]:
     """The expressions of `compare` and `backfill`."""
     spec = bound.spec
     texts = [expressions.parse(_source_of(item), "s") for item in spec.compare.values()]
+    texts += [
+        expressions.parse(item.unless, "t")
+        for item in spec.compare.values()
+        if isinstance(item, Comparison) and item.unless is not None
+    ]
     asked = spec.backfill
     if asked.missing:
         texts += [expressions.parse(text, "s", allow_now=True) for text in asked.missing.insert.values()]

@@ -143,7 +143,10 @@ def _bind_comparison(bound: Bound, name: str, written: str | Comparison) -> Comp
     window = None
     if isinstance(written, Comparison) and any(amount.amount for amount in written.bounds):
         window = _window(target, source, written, f"{name} and {text}")
-    return Compared(name, target, source, window, isinstance(written, Comparison) and written.skip_empty)
+    if not isinstance(written, Comparison):
+        return Compared(name, target, source, window)
+    unless = bound.resolve(expressions.parse(written.unless, "t")) if written.unless is not None else None
+    return Compared(name, target, source, window, written.skip_empty, unless)
 
 
 def _window(target: exp.Expr, source: exp.Expr, written: Window, text: str) -> BoundWindow:

@@ -96,7 +96,8 @@ class Compared:
     source: exp.Expr
     window: BoundWindow | None  # how far the values may differ; None: not at all
     skip_empty: bool = False  # whether an empty source says nothing, so that it is no difference
-    says: exp.Expr | None = None  # that the source is not empty, as its type has it; None where it does not matter
+    unless: exp.Expr | None = None  # where it is true, the source says nothing either
+    says: exp.Expr | None = None  # that the source says something, never NULL; None where it always does
 
     def differs(self) -> exp.Expr:
         """Whether the two records disagree; never NULL."""

@@ -60,6 +60,8 @@ def check(session: Session, bound: Bound) -> Bound:
     for compared in bound.compared:
         kinds.add(f"compare {compared.name}", compared.target)
         kinds.add(f"compare {compared.name}", compared.source)
+        if compared.unless is not None:
+            kinds.add(f"compare {compared.name}, unless", compared.unless, condition=True)
     for rule in bound.valid:
         kinds.add(f"valid {rule.issue!r}", rule.tree, condition=True)
     for place, tree in (("target where", bound.target_where), ("source where", bound.source_where)):
@@ -148,8 +150,11 @@ def _checked_comparison(kinds: _Kinds, item: Compared) -> Compared:
         _same_kind(place, left, right)
     window = _checked_window(kinds, place, item.window) if item.window else None
     source = _by_bytes(item.source, right)
-    says = _says_something(source, right) if item.skip_empty else None
-    return replace(item, target=_by_bytes(item.target, left), source=source, window=window, says=says)
+    says = [_says_something(source, right)] if item.skip_empty else []
+    if item.unless is not None:
+        says.append(exp.Is(this=exp.paren(item.unless.copy()), expression=exp.Not(this=exp.true())))
+    said = exp.and_(*says) if says else None
+    return replace(item, target=_by_bytes(item.target, left), source=source, window=window, says=said)
 
 
 def _says_something(value: exp.Expr, kind: str) -> exp.Expr:

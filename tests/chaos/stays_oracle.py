@@ -250,6 +250,8 @@ class Organization:
         )  # fmt: skip
         if was is not None and (was.status == "cancelled") == cancelled:
             row = replace(row, cancelled=was.cancelled, reason=was.reason)
+        if was is not None and was.status in ("checked_in", "checked_out") and one.status in ("pending", "confirmed"):
+            row = replace(row, status=was.status)  # the guest came: a mere booking does not take that back
         self.rows[key] = row
 
 

@@ -159,6 +159,32 @@ def test_a_list_without_guests_says_nothing_of_them(stays: Database, workspace: 
 # -- import issues ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("here", ["checked_in", "checked_out"])
+def test_an_arrival_noted_here_is_not_set_back_to_a_booking(stays: Database, workspace: Workspace, here: str) -> None:
+    """SYN-03, RES-04: what moves is written and the status stays; a cancellation at Stays is one all the same."""
+    by_code = "SELECT external_id, status FROM reservations WHERE external_id = ANY ($1) ORDER BY 1"
+    codes = ["FP20J", "FR04J", "FR08J"]  # cancelled at Stays; check-in moved there; the same on both sides
+    execute(stays, f"UPDATE reservations SET status = '{here}' WHERE external_id = ANY ('{{FP20J,FR04J,FR08J}}')")
+    spec = workspace.spec(STAYS)
+    run = runs.match(stays, spec, "ann")
+    outcomes = fetch(
+        stays,
+        f"SELECT t.external_id, d.outcome FROM recon.decisions_{run.run} AS d JOIN reservations AS t ON t.id = d.target_key"
+        " WHERE t.external_id = ANY ($1) ORDER BY 1",
+        codes,
+    )
+    assert outcomes == [("FP20J", "changed"), ("FR04J", "changed"), ("FR08J", "same")]
+    made = plans.make(stays, workspace, spec, "ann")
+    assert made is not None
+    sign_off.approve(stays, workspace, made.plan, "bob")
+    applying.apply(stays, workspace, made.plan, "bob", execute=True)
+    assert verify.verify(stays, workspace, made.plan).right
+    assert dict(fetch(stays, by_code, codes)) == {"FP20J": "cancelled", "FR04J": here, "FR08J": here}
+    moved = fetch(stays, "SELECT t.check_in = s.check_in FROM reservations t JOIN bronze.stays_reservations s"
+                         " USING (organization_id, platform, external_id) WHERE external_id = 'FR04J'")  # fmt: skip
+    assert moved == [(True,)]
+
+
 def test_what_fails_validation_is_an_import_issue_and_is_never_written(applied: Database) -> None:
     """RES-02, RES-03: what fails becomes an import issue with the reason, is skipped, never half-saved."""
     assert fetch(applied, OPEN, STAYS) == [
