@@ -215,6 +215,12 @@ class Reconciliation(Part):
         return found if self.passes[0].pairs else None
 
     @property
+    def only_finds(self) -> bool:
+        """Whether nothing can be planned of it: it finds and proposes, and people act on that elsewhere."""
+        asked = self.backfill
+        return self.link is None and not (asked.missing or asked.changed or asked.orphan)
+
+    @property
     def has_private(self) -> bool:
         """Whether values of some column are veiled where people look."""
         return bool(self.target.private or self.source.private)

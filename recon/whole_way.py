@@ -162,6 +162,9 @@ class Way:
         assert self.run is not None
         if self.wish.mode == "match":
             return "This run only matches: no plan was asked for."
+        if self.spec.only_finds and not self.wish.plan:
+            self._tell(plan=None)
+            return f"{self.name} only finds: nothing is written by it. People read what it proposes."
         reused = True
         if self.wish.plan:
             self.made = plans.load(self.database, self.workspace, self.wish.plan)

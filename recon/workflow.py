@@ -330,6 +330,13 @@ def _demonstrated(database: Database, workspace: Workspace, spec: Reconciliation
     tell("match", run)
     if spec.link:
         tell("backtest", backtest(database, spec, DEMO_ANALYST))
+    if spec.only_finds:  # what it finds is for people: there is nothing to plan, and nothing to prove
+        path = report(database, workspace, name)
+        tell("report", path)
+        figures = _figures(_reconciled(run), _reconciled(run), run.population) | {
+            "statistics": statistics(run.outcomes)
+        }
+        return {"reconciliation": name, **figures, "plan": None, "bundle": None, "report": str(path), "verified": None}
     plan = plans.make(database, workspace, spec, DEMO_ANALYST)
     if plan is None:
         raise UsageError(f"The sample of {name} holds nothing to link or to change.")
@@ -346,6 +353,8 @@ def _demonstrated(database: Database, workspace: Workspace, spec: Reconciliation
         again = match(database, workspace, spec, DEMO_ANALYST)
         tell("match again", again)
         figures = _figures(_reconciled(run), _reconciled(again), again.population)
+        figures["coverage_before"] = run.coverage or 0.0  # inserts make the population larger
+        figures["total_before"] = run.population
         figures |= {"same_before": run.outcomes.get("same", 0), "same_after": again.outcomes.get("same", 0)}
         figures["statistics"] = statistics(again.outcomes)
     path = report(database, workspace, name, plan.plan)

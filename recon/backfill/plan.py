@@ -237,8 +237,7 @@ def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
 
 
 def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
-    asked = spec.backfill
-    if spec.link is None and not (asked.missing or asked.changed or asked.orphan):
+    if spec.only_finds:
         raise SpecError(
             f"{spec.name} has neither a link nor a `backfill`.",
             why="There is nothing that a plan could write.",

@@ -29,6 +29,7 @@ from recon.errors import UsageError, visible
 
 if TYPE_CHECKING:
     from recon.backfill.plan import Plan
+    from recon.matching.run import Run
     from recon.workspace import Workspace
 
 _NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making the report"}
@@ -61,6 +62,8 @@ def demo(
 
 def _after_demo(result: Mapping[str, Any], steps: Mapping[str, Any]) -> int:
     """The exit code of a demo."""
+    if result["plan"] is None:
+        return after_matching(steps["match"])
     if not result["verified"]:
         return FAILED
     complete = steps["verify"].complete and not steps["apply"].skipped
@@ -109,14 +112,30 @@ def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[st
             say(_NEXT_IN_DEMO.get(step, "Going on"))
 
         result = workflow.demo(place, system, tell)
+    if result["plan"] is None:
+        _shown_found(place, system, steps["match"])
+        return result
+    before, after = _shares(result)
     screens.console.print(
-        f"\n[bold green]{_brought(result)}[/]"
-        f" ({screens.percent(result['coverage_before'])} → {screens.percent(result['coverage_after'])}),"
+        f"\n[bold green]{_brought(result)}[/] ({screens.percent(before)} → {screens.percent(after)}),"
         f" {'verified' if result['verified'] else 'NOT verified'}{_precision(steps)}."
         f"\nLook closer: {screens.escape(look_closer(place, system, steps['plan']))}",
         soft_wrap=True,
     )
     return result
+
+
+def _shown_found(place: Workspace, system: str, found: Run) -> None:
+    """The end of a demo that only finds."""
+    from recon import screens
+
+    proposed = found.outcomes.get("proposed", 0)
+    where = _where(place)
+    screens.console.print(
+        f"\n[bold green]{proposed:,} of {found.population:,} proposed[/] to people; {screens.escape(system)} writes nothing."
+        f"\nLook closer: recon notebook explore {screens.escape(f'{system} {where} · recon decisions {system} {where}')}",
+        soft_wrap=True,
+    )
 
 
 def look_closer(place: Workspace, system: str, plan: Plan) -> str:
@@ -137,8 +156,17 @@ def _where(place: Workspace) -> str:
 def _brought(result: Mapping[str, Any]) -> str:
     """What a demo brought about, in a line."""
     if "same_after" in result:
+        if result["total_before"] != result["total"]:
+            return f"{result['same_before']} of {result['total_before']} → {result['same_after']} of {result['total']} agree"
         return f"{result['same_before']} → {result['same_after']} of {result['total']} agree"
     return f"{result['linked_before']} → {result['linked_after']} of {result['total']} linked"
+
+
+def _shares(result: Mapping[str, Any]) -> tuple[float, float]:
+    """The shares of what `_brought` counts: of records that agree, or of linked ones."""
+    if "same_after" in result:
+        return result["same_before"] / result["total_before"], result["same_after"] / result["total"]
+    return result["coverage_before"], result["coverage_after"]
 
 
 def _precision(steps: Mapping[str, Any]) -> str:

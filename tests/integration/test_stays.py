@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from recon import workflow
+from recon import whole_way, workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import sign_off, verify
 from recon.backfill.plan import Plan
 from recon.checks import suites
 from recon.checks.run import check
+from recon.commands import place
 from recon.database.connect import Database
 from recon.matching import run as runs
 from recon.outside.interface import open_feed
@@ -393,6 +394,33 @@ def test_nothing_is_ever_deleted_or_changed_for_a_duplicate(workspace: Workspace
 
 
 # -- checks ----------------------------------------------------------------------------------------------
+
+
+def test_what_only_finds_ends_its_demo_and_its_run_without_a_plan(
+    stays: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RES-14: proposals for people, and a sensible end where there is nothing to plan."""
+    page = workspace.reports / "page.html"
+    monkeypatch.setattr(workflow, "report", lambda _database, _workspace, _name: page)  # pyright: ignore
+    told: dict[str, Any] = {}
+    document = workflow._demo(stays, workspace, workspace.spec(DUPLICATES), told.__setitem__)  # pyright: ignore[reportPrivateUsage]
+    assert list(told) == ["match", "report"]
+    assert (document["plan"], document["verified"]) == (None, None)
+    assert document["statistics"]["proposed"] == document["total"] == 2
+    way = whole_way.Way(stays, workspace, workspace.spec(DUPLICATES), whole_way.Wish())
+    way.match()
+    said = way.plan()
+    assert isinstance(said, str)
+    assert said.startswith("stays_duplicates only finds")
+    assert "there is no plan" in str(way.apply())
+
+
+def test_a_demo_shows_shares_of_what_it_counts() -> None:
+    """The numbers of one sentence are of one thing: inserted records make the whole larger."""
+    result = {"same_before": 45, "total_before": 60, "same_after": 56, "total": 63, "coverage_before": 0.88}
+    result["coverage_after"] = 0.89
+    assert place._brought(result) == "45 of 60 → 56 of 63 agree"  # pyright: ignore[reportPrivateUsage]
+    assert place._shares(result) == (45 / 60, 56 / 63)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("name", [STAYS, DUPLICATES])
