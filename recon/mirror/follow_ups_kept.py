@@ -26,7 +26,8 @@ _STATISTICS = """
     SELECT job,
         count(*) FILTER (WHERE state = 'waiting' AND due_at > $2::timestamptz)::int AS waiting,
         count(*) FILTER (WHERE state IN ('waiting', 'doing') AND due_at <= $2)::int AS due,
-        count(*) FILTER (WHERE state IN ('waiting', 'doing', 'failed') AND due_at <= $2 - $4::interval)::int AS overdue,
+        count(*) FILTER (WHERE state IN ('waiting', 'doing', 'failed')
+            AND greatest(due_at, changed_at) <= $2 - $4::interval)::int AS overdue,
         count(*) FILTER (WHERE state = 'done')::int AS done,
         count(*) FILTER (WHERE state = 'failed')::int AS failed,
         count(*) FILTER (WHERE state = 'dropped')::int AS dropped,
@@ -47,7 +48,8 @@ def statistics(
         scope: of this scope only, as the server writes it; None: all.
 
     Returns:
-        Of each job: waiting (for its time), due, overdue (due or failed, and its time more than an hour ago), done, failed,
+        Of each job: waiting (for its time), due, overdue (due or failed, and for more than an hour it
+        could have been done: since its time, or since it was asked for where that came later), done, failed,
         dropped, and next: when something is to be done next, a datetime in UTC or None.
     """
     tables.ensure(database)

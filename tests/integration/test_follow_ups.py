@@ -448,6 +448,14 @@ def test_statistics_tell_how_the_jobs_of_a_scope_stand(house: Database) -> None:
     assert follow_ups_kept.statistics(house, spec(), NOON, "of none")[OUT]["next"] is None
 
 
+def test_a_job_that_was_asked_for_late_is_overdue_an_hour_after_that(house: Database) -> None:
+    """SYN-05: a first load of stays that began long ago is no alarm before anybody could have done their jobs."""
+    reserve(house, 1, NOON - 10 * HOUR)
+    plan(house, NOON, spec())
+    late = [follow_ups_kept.statistics(house, spec(), NOON + minutes * MINUTE)[IN] for minutes in (59, 60)]
+    assert [(counts["due"], counts["overdue"]) for counts in late] == [(1, 0), (1, 1)]
+
+
 def test_jobs_of_records_that_are_gone_are_removed_once_nothing_is_left_to_do(house: Database) -> None:
     """SYN-06: orphaned jobs are removed; those that are still to be done, or failed, stay."""
     for number in range(1, 5):
