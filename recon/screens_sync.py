@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.markup import escape
 
 from recon.mirror import log
+from recon.mirror.lookups import AWAITS, CANCELLED, HELD_BACK
 from recon.mirror.sync import Part, Synced
 from recon.screens import console, table
 
@@ -16,8 +18,14 @@ _COLOURS = {log.SUCCESS: "green", log.PARTIAL: "yellow", log.FAILED: "red"}
 _COUNTS = ("fetched", "created", "updated", "orphaned", "cancelled", "held back", "jobs dropped", "errors")
 
 
-def synced(done: Synced, executed: bool) -> None:
-    """One run: a line of counts for each scope, what waits for whom, and what went wrong in whose words."""
+def synced(done: Synced, executed: bool, again: str = "") -> None:
+    """One run: a line of counts for each scope, what waits for whom, and what went wrong in whose words.
+
+    Args:
+        done: the run.
+        executed: whether it could write.
+        again: the options by which the same is asked for once more.
+    """
     dry = "" if executed else ", a dry run: counts are what would be"
     console.print(f"[{_COLOURS[done.status]}]{done.status}[/] · {escape(done.reconciliation)} · run {done.id}{dry}")
     rows = [[part.scope, *(f"{count:,}" for count in _counts(part))] for part in done.parts]
@@ -32,7 +40,9 @@ def synced(done: Synced, executed: bool) -> None:
     for part in done.parts:
         _of(part)
     if not executed and any(part.created or part.updated or part.orphaned for part in done.parts):
-        console.print(f"To write: recon sync {escape(done.reconciliation)} --execute")
+        if any(part.orphaned for part in done.parts):
+            console.print("What is orphaned was not looked up: before it is cancelled, the source is asked for each.")
+        console.print(f"To write: recon sync {escape(done.reconciliation + again)} --execute", soft_wrap=True)
 
 
 def _counts(part: Part) -> list[int]:
@@ -54,11 +64,11 @@ def _of(part: Part) -> None:
     if part.held_back:
         lines.append(f"[yellow]held back:[/] {part.held_back:,} orphans were left as they are, for a person to look at")
     for error in part.errors[:SHOWN]:
-        who = f"{error['record']}: " if error["record"] else ""
+        who = f"{_record(error['record'], part.scope)}: " if error["record"] else ""
         lines.append(f"[yellow]![/] {escape(who + error['error'])}")
     if part.error_count > SHOWN:
         lines.append(f"{SHOWN:,} of {part.error_count:,} errors. More: --json")
-    gone = [told for told in part.orphans if told["said"] in ("cancelled", "held back")]
+    gone = [told for told in part.suspects if told["said"] in (CANCELLED, HELD_BACK, AWAITS)]
     for told in gone[:SHOWN]:
         lines.append(f"gone there: {escape(' '.join(told['identity'].values()) or told['key'])} ({told['said']})")
     if len(gone) > SHOWN:
@@ -67,6 +77,15 @@ def _of(part: Part) -> None:
         console.print(f"\n[bold]{escape(part.scope)}[/]")
         for line in lines:
             console.print(f"  {line}", soft_wrap=True)
+
+
+def _record(key: str, scope: str) -> str:
+    """A record's key as people read it under the heading of its scope."""
+    try:
+        parts = json.loads(key)
+    except ValueError:
+        return key
+    return " ".join(str(part) for part in parts if part != scope) if isinstance(parts, list) else key
 
 
 def runs(document: Mapping[str, Any]) -> None:

@@ -80,7 +80,8 @@ def _sync(database: Database, place: Workspace, name: str, wish: Wish, as_json: 
     if not show({**done.as_dict(), "executed": wish.execute}, as_json):
         from recon import screens_sync
 
-        screens_sync.synced(done, wish.execute)
+        again = "".join(f" --scope {scope}" for scope in wish.scopes or ()) + ("" if wish.cancels else " --no-orphans")
+        screens_sync.synced(done, wish.execute, again)
     return {log.SUCCESS: DONE, log.PARTIAL: BREAKS_REMAIN}.get(done.status, FAILED)
 
 

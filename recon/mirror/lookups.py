@@ -23,6 +23,7 @@ from recon.spec import Reconciliation
 CONTROLS = 3  # records that must be there: where none of them is, the source's "not found" means nothing
 
 CANCELLED, HELD_BACK, UNANSWERED, PRESENT = "cancelled", "held back", "no answer", "present"
+AWAITS = "waits for sign-off"  # gone there, and still as it was here
 NOT_ASKED = "it was not to be touched in this run"
 
 

@@ -38,7 +38,7 @@ from recon.matching.bind import bind
 from recon.matching.pool import Filter
 from recon.matching.run import Run
 from recon.mirror import follow_ups, follow_ups_kept, log
-from recon.mirror.lookups import CANCELLED, HELD_BACK, AtSource, HeldBack
+from recon.mirror.lookups import AWAITS, CANCELLED, HELD_BACK, AtSource, HeldBack
 from recon.names import DIALECT, column
 from recon.outside.interface import Bad, Mirrored, Record, open_feed
 from recon.sources import mirrored
@@ -100,6 +100,12 @@ class Part:
             self.errors.append({"record": record, "error": error})
 
     @property
+    def suspects(self) -> list[dict[str, Any]]:
+        """What was found out about each suspect, and what came of it: nothing is cancelled by a plan that waits."""
+        waits = self.awaits is not None
+        return [{**told, "said": AWAITS} if waits and told["said"] == CANCELLED else told for told in self.orphans]
+
+    @property
     def counts(self) -> dict[str, int]:
         return {
             "fetched": self.fetched, "created": self.created, "updated": self.updated, "orphaned": self.orphaned,
@@ -111,7 +117,7 @@ class Part:
         return {
             "scope": self.scope, **self.counts, "cancelled": self.cancelled, "held_back": self.held_back,
             "run": self.run, "plan": self.plan, "awaits": self.awaits, "failed": self.failed,
-            "messages": self.errors, "orphans": self.orphans[:SHOWN],
+            "messages": self.errors, "orphans": self.suspects[:SHOWN],
         }  # fmt: skip
 
 
@@ -351,7 +357,7 @@ class _Turn:
         _invalid(self.database, self.spec, run, part, came)
         if not self.wish.execute:
             part.created, part.updated = run.other_side.get("missing", 0), run.outcomes.get("changed", 0)
-            part.orphaned = run.outcomes.get("orphan", 0)
+            part.orphaned = _suspected(self.database, self.spec, run)
             return
         lookup = AtSource(
             self.database, self.spec, self.feed, part.scope, self._only(part.scope), cancels=self.wish.cancels
@@ -493,6 +499,24 @@ def _scope_is(spec: Reconciliation, relation: relations.Relation) -> exp.Expr:
     assert spec.scope is not None
     wanted = exp.cast(exp.Parameter(this=exp.Literal.number(1)), relation.type_of(spec.scope))
     return exp.EQ(this=column(relation.side, spec.scope), expression=wanted)
+
+
+def _suspected(database: Database, spec: Reconciliation, run: Run) -> int:
+    """How many records of a run are there here only, and would be asked for at the source."""
+    orphan = spec.backfill.orphan
+    if orphan is None or not run.outcomes.get("orphan"):
+        return 0
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        decided = tables.own("decisions", run.run)
+        names = zip(bound.target_keys, bound.key_names("t"), strict=True)
+        same = [exp.EQ(this=key.copy(), expression=column("d", name)) for key, name in names]
+        query = exp.select("count(*)").from_(bound.target.aliased("t"))
+        query = query.join(exp.alias_(decided, "d", table=True), on=exp.and_(*same))
+        query = query.where(exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("orphan")))
+        if orphan.when is not None:
+            query = query.where(bound.resolve(expressions.parse(orphan.when, "t")))
+        return session.value(query.sql(DIALECT))
 
 
 def _live_days(database: Database, spec: Reconciliation, scope: str) -> tuple[date, date] | None:

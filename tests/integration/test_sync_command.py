@@ -11,7 +11,7 @@ from recon.service import schedules
 from recon.stand_ins.faults import Fault
 from recon.workspace import Workspace
 from tests.in_step import MIRROR, ONE, TWO, InStep, in_step
-from tests.support import rows
+from tests.support import execute, rows
 
 pytestmark = pytest.mark.one_engine
 
@@ -67,6 +67,27 @@ def test_what_is_left_for_a_person_ends_with_3_and_is_said(mirror: InStep) -> No
     kept = mirror.run("sync", MIRROR, "--execute", "--scope", ONE, "--no-orphans")
     assert "gone there: staysnet AA01 (held back)" in kept.out
     assert mirror.codes == ["AA01", "AA02"]
+
+
+def test_what_is_gone_is_told_as_it_is_here(database: Database, workspace: Workspace) -> None:
+    """RES-05: a dry run counts only what could be cancelled; what waits for a reviewer is not called cancelled."""
+    with in_step(database, workspace, signed=False) as mirror:
+        execute(database, *(
+            "INSERT INTO reservations (organization_id, platform, external_id, check_in, check_out, status) VALUES"
+            f" ('{ONE}', 'airbnb', '{code}', '2027-01-10', '2027-01-12', '{status}')"
+            for code, status in (("AA91", "confirmed"), ("AA92", "cancelled"))
+        ))  # fmt: skip
+        mirror.stays.add(ONE, "AA03", listing="no-such-house")
+        dry = mirror.run("sync", MIRROR, "--scope", ONE)
+        counts = next(
+            line.split()[1:] for line in dry.out.splitlines() if line.startswith(ONE) and len(line.split()) > 1
+        )
+        assert counts[3:5] == ["1", "0"]  # AA92 is cancelled already
+        assert "before it is cancelled, the source is asked" in dry.out
+        assert f"To write: recon sync {MIRROR} --scope {ONE} --execute" in dry.out
+        assert "staysnet AA03: missing property mapping" in dry.out
+        ended = mirror.run("sync", MIRROR, "--execute", "--scope", ONE)
+        assert "gone there: airbnb AA91 (waits for sign-off)" in ended.out
 
 
 def test_without_a_sign_off_the_plan_waits_for_a_reviewer(database: Database, workspace: Workspace) -> None:
