@@ -6,7 +6,7 @@ from recon.backfill import drift, outside_words
 from recon.backfill.contents import READING_ORDER, Group, Value, source_keys
 from recon.backfill.review import Review
 from recon.errors import visible
-from recon.matching.coverage import percent
+from recon.matching.coverage import looked_at, percent
 from recon.screens import console, table
 
 SHOWN_DRIFTS = 10  # rows named; the count says how many there are
@@ -50,6 +50,7 @@ def _header(found: Review) -> None:
     made, until = f"{plan.created_at:%Y-%m-%d %H:%M}", f"{plan.expires_at:%Y-%m-%d %H:%M} UTC"
     said = {
         "for": plan.reconciliation,
+        **({"looks at": limited} if (limited := looked_at(document["run_limited"])) else {}),
         "state": plan.state,
         "made": f"{made} UTC by {plan.author}, who cannot approve it",
         "expires": until,

@@ -67,6 +67,7 @@ class Review:
             "database": held.document["database"],
             "target": held.document["target"],
             "tolerance_rows": held.document["tolerance_rows"],
+            "limited": held.document["run_limited"],
             "approvals": {"needed": self.needed, "given": list(self.voices.said), "refused": list(self.voices.refused)},
             "precision": held.measured,
             "groups": [_group(item) for item in held.groups],

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from recon.backfill import outside_words
 from recon.backfill.contents import READING_ORDER, Contents, source_keys
 from recon.errors import visible
-from recon.matching.coverage import percent
+from recon.matching.coverage import looked_at, percent
 
 _TEMPLATE = resources.files("recon.backfill") / "template"
 
@@ -39,6 +39,7 @@ def page(contents: Contents) -> str:
     template = environment.from_string((_TEMPLATE / "review.html.j2").read_text(encoding="utf-8"))
     return template.render(
         contents=contents,
+        looked_at=looked_at(contents.document["run_limited"]),
         plan=contents.document,
         style=Markup(style),
         style_hash=f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'",

@@ -20,6 +20,7 @@ from recon.desk.explore_facets import Cube
 from recon.matching import run as runs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
+from recon.matching.coverage import looked_at
 from recon.matching.precision import measured
 from recon.matching.run import Run
 from recon.workspace import Workspace
@@ -48,8 +49,7 @@ class View:
         """What one must know of this run before reading its numbers; mostly nothing."""
         parts: list[str] = []
         if self.run.limited:
-            limits = ", ".join(f"{name} {value}" for name, value in self.run.limited.items())
-            parts.append(f"This run looked at a part of the records only: {limits}.")
+            parts.append(f"This run looked at {looked_at(self.run.limited)}.")
         if self.run.spec_digest != self.bound.spec.digest:
             parts.append(f"The spec was changed after this run. Run `recon match {self.run.reconciliation}` again.")
         if self.run.conflict_count:

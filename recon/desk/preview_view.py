@@ -17,6 +17,7 @@ from recon.desk.preview import DRAFT_ROWS, SLOW_POPULATION, Entry, Page, Place, 
 from recon.desk.preview_actions import TYPED_CHARACTERS
 from recon.desk.preview_rows import DOWNLOADED_ROWS, Group, Image, Row
 from recon.errors import visible
+from recon.matching.coverage import looked_at
 from recon.matching.privacy import VEIL
 from recon.matching.run import Run
 from recon.reports import tables
@@ -145,13 +146,14 @@ def header_html(preview: Preview, place: Place) -> str:
             "Left out": _text(_left_out(preview)),
         }
         return framed(f'{private}{title}<div class="sides">{_facts(about)}{_facts(here)}</div>')
+    limited = looked_at(plan.document["run_limited"])
     about = {
         "State": state_chip(plan.state)
         + (f" {count(preview.done)} of {_rows(plan.rows)} written" if 0 < preview.done < plan.rows else ""),
         "Rows": _rows(plan.rows),
         "Made": f"{moment(plan.created_at)} by {_text(plan.author)}, who cannot approve it",
         "Expires": moment(plan.expires_at),
-        "From run": _text(plan.run) + (" (of a part of the records only)" if plan.document["run_limited"] else ""),
+        "From run": _text(plan.run) + (f", which looked at {_text(limited)}" if limited else ""),
         "Left out": _text(_left_out(preview)),
     }
     return framed(f'{private}<h2>{_text(plan.plan)}</h2><div class="sides">{_facts(about)}{_facts(here)}</div>')

@@ -21,6 +21,21 @@ def coverage(outcomes: Mapping[str, int]) -> float | None:
     return sum(outcomes.get(name, 0) for name in RECONCILED) / whole if whole else None
 
 
+def looked_at(limited: Mapping[str, object] | None) -> str:
+    """Which records a limited run looked at, in words; empty for a run of all.
+
+    >>> looked_at({"scope": "a2f5b4d0"}), looked_at({"scope": "a2f5b4d0", "limit": 5})
+    ('all records of a2f5b4d0, and of no other', 'a part of the records of a2f5b4d0 only: limit 5')
+    >>> looked_at({"from": "2026-01-01"}), looked_at(None)
+    ('a part of the records only: from 2026-01-01', '')
+    """
+    if not limited:
+        return ""
+    whose = f" of {limited['scope']}" if "scope" in limited else ""
+    said = ", ".join(f"{name} {value}" for name, value in limited.items() if name != "scope")
+    return f"a part of the records{whose} only: {said}" if said else f"all records{whose}, and of no other"
+
+
 def statistics(outcomes: Mapping[str, int], errors: int = 0) -> dict[str, int]:
     """The population in the words that people count by (CRM-09); the parts add up to the total, but for `errors` given.
 

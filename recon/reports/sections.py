@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from recon.backfill.states import MOVES
+from recon.matching.coverage import looked_at
 from recon.reports.data import Coverage, ReportData, Rows
 from recon.reports.tables import (
     NOTHING,
@@ -201,8 +202,7 @@ def passes(data: ReportData) -> Html:
     headings = [Heading(name, label) for name, label in _PASS_HEADINGS.items()]
     note = ""
     if data.run.limited:
-        said = ", ".join(f"{name} {value}" for name, value in data.run.limited.items())
-        note += f'<p class="note">This run looked at a part of the records only ({escape(said)}).</p>'
+        note += f'<p class="note">This run looked at {escape(looked_at(data.run.limited))}.</p>'
     if data.rules_changed:
         note += '<p class="note warning">The rules were changed after this run: match again before you rely on it.</p>'
     return Html(table(headings, found, empty="") + note)

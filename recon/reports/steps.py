@@ -14,6 +14,7 @@ from recon.backfill.drift import explained
 from recon.backfill.review import Review
 from recon.backfill.verify import Verification
 from recon.matching.check import Checked
+from recon.matching.coverage import looked_at
 from recon.reports.tables import (
     NOTHING,
     WHOLE_LETTERS,
@@ -124,9 +125,8 @@ def planned(found: Review | str) -> Html:
         "expires": moment(plan.expires_at),
         "digest (sha256)": plan.digest,
     }
-    if document["run_limited"]:
-        limits = ", ".join(f"{name} {value}" for name, value in document["run_limited"].items())
-        facts["from a limited run"] = limits
+    if limited := looked_at(document["run_limited"]):
+        facts["looks at"] = limited
     groups = [
         {
             "pass": words(group.rule) if group.rule else NOTHING,

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from recon import whole_way, workflow
+from recon import screens_review, whole_way, workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
+from recon.backfill import review as reviewing
 from recon.backfill import sign_off, verify
 from recon.backfill.plan import Plan
 from recon.checks import suites
@@ -18,6 +19,7 @@ from recon.checks.run import check
 from recon.commands import place
 from recon.database.connect import Database
 from recon.matching import run as runs
+from recon.matching.pool import Filter
 from recon.outside.interface import open_feed
 from recon.sources import loading
 from recon.stand_ins.faults import Fault
@@ -246,6 +248,23 @@ def test_each_rule_has_its_own_issue(stays: Database, workspace: Workspace, mend
 def test_only_what_is_active_can_be_an_orphan(planned: Plan, stays: Database) -> None:
     """RES-04, RES-05, RES-16: of six that Stays lacks five are cancelled already; exactly FN26J is taken for an orphan."""
     assert planned.document["orphans"]["scopes"] == [{"scope": PRAIA.id, "records": 21, "orphans": 1, "allowed": 10}]
+
+
+def test_a_plan_of_one_organization_says_so_to_its_reviewer(
+    stays: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RES-15: screen, page and document name the organization that a plan is of."""
+    monkeypatch.setattr("recon.backfill.absences.LOOK_SECONDS", 0.0)
+    spec = workspace.spec(STAYS)
+    run = runs.match(stays, spec, "ann", Filter(scope=PRAIA.id))
+    made = plans.make(stays, workspace, spec, "ann", run=run.run, allow_limited=True)
+    assert made is not None
+    said = f"all records of {PRAIA.id}, and of no other"
+    found = reviewing.collect(stays, workspace, made.plan)
+    screens_review.review(found, scripts=False)
+    assert f"looks at  {said}" in capsys.readouterr().out
+    assert f"which looked at {said}" in (made.bundle / "review.html").read_text(encoding="utf-8")
+    assert found.as_dict()["limited"] == {"scope": PRAIA.id}
 
 
 @pytest.mark.parametrize(("gone", "refused"), [(9, False), (10, True)])
