@@ -212,13 +212,17 @@ def _alone(change: Change, run: str, side: Side) -> exp.Select:
     names = change.key_names if side == "t" else change.shape.source_key_names
     word = "orphan" if side == "t" else "missing"
     same = [exp.EQ(this=column("now", name), expression=column("d", name)) for name in (*names, "outcome")]
-    return (
+    select = (
         exp.Select()
         .from_(_decisions(run))
         .join(change.bound.relation[side].aliased(side), on=exp.and_(*_record(change, side)))
         .join(temporary(NOW, "now"), on=exp.and_(*same))
         .where(_outcome("d", word), *change.bound.where(side))
     )
+    if change.bound.spec.interpret:  # sentences may name both sides: the other one is there, and empty
+        other: Side = "s" if side == "t" else "t"
+        select = select.join(change.bound.relation[other].aliased(other), on=exp.false(), join_type="left")
+    return select
 
 
 def _missing(change: Change, run: str) -> exp.Select:
@@ -312,7 +316,7 @@ def _said(change: Change, values: Sequence[Value], action: exp.Expr) -> list[exp
     else:
         keys += [column("d", name) for name in change.shape.source_key_names]
     no_text, no_digest = exp.cast(exp.Null(), "text"), exp.cast(exp.Null(), "bigint")
-    interpreted = pairs.interpretation(change.bound) if pair else no_text
+    interpreted = pairs.interpretation(change.bound)
     target = no_digest if insert else change.target_digest(values)
     source = change.source_digest() if pair or insert else no_digest
     # Of a record alone, a decision's pass is the one that came closest: it matched nothing.

@@ -250,6 +250,17 @@ def test_only_what_is_active_can_be_an_orphan(planned: Plan, stays: Database) ->
     assert planned.document["orphans"]["scopes"] == [{"scope": PRAIA.id, "records": 21, "orphans": 1, "allowed": 10}]
 
 
+def test_a_reviewer_reads_of_each_row_what_it_is(planned: Plan, stays: Database, workspace: Workspace) -> None:
+    """RES-05: what is inserted or cancelled has its sentence as what is updated has, and private values in none."""
+    found = reviewing.collect(stays, workspace, planned.plan)
+    said = {group.action: [row.interpretation for row in group.sample] for group in found.contents.groups}
+    assert said["set"] == ["FN26J (staysnet) is not at Stays, and confirmed here"]
+    assert sorted(map(str, said["insert"])) == [
+        f"at Stays ({status}), not here yet" for status in ("cancelled", "confirmed", "pending")
+    ]
+    assert None not in said["update"]
+
+
 def test_a_plan_of_one_organization_says_so_to_its_reviewer(
     stays: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
