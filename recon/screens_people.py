@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from recon.backfill.shipped import Shipped
 from recon.backfill.standing import Standing
 from recon.matching.overrides import said
 from recon.screens import console, table
@@ -70,10 +71,24 @@ def _sentence(row: Mapping[str, Any]) -> str:
     return said(row["kind"], row["target_key"], row["source_key"])
 
 
-def standing(name: str, found: Sequence[Standing], rules: str) -> None:
-    """The standing sign-offs of a reconciliation; `rules` is the digest of its spec today."""
+def standing(name: str, found: Sequence[Standing], rules: str, ships: Shipped | None = None) -> None:
+    """The standing sign-offs of a reconciliation.
+
+    Args:
+        name: the reconciliation.
+        found: those that were given.
+        rules: the digest of its spec today.
+        ships: the one that ships with recon and may be given here by the first run that needs it.
+    """
+    if ships is not None:
+        limits = f"{', '.join(ships.actions)}; {ships.rows:,} rows; {ships.environment}"
+        console.print(
+            f"One ships with recon ({limits}): the first run that needs it is given it, unless a person withdrew it.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     if not found:
-        console.print(f"No standing sign-off: people approve each plan of {name}.", markup=False)
+        others = "any other plan" if ships else "each plan"
+        console.print(f"No standing sign-off was given: people approve {others} of {name}.", markup=False)
         return
     shown: list[list[object]] = []
     for item in found:

@@ -30,6 +30,7 @@ from recon.errors import UsageError, visible
 if TYPE_CHECKING:
     from recon.backfill.plan import Plan
     from recon.matching.run import Run
+    from recon.spec_parts import RecordSet
     from recon.workspace import Workspace
 
 _NEXT_IN_DEMO = {"apply": "Proving with Great Expectations", "verify": "Making the report"}
@@ -198,14 +199,29 @@ def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> N
     """The reconciliations of this workspace and the shipped ones."""
     place = find_workspace(workspace, anywhere=True)
     rows: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for name in place.reconciliations():
         spec = place.spec(name)
-        sides = [side.origin for side in (spec.target, spec.source)]
-        rows.append({"name": name, "title": spec.title, "target": sides[0], "source": sides[1], "group": spec.group})
+        sides = {"target": spec.target, "source": spec.source}
+        row = {
+            "name": name,
+            "title": spec.title,
+            **{side: of.origin for side, of in sides.items()},
+            "group": spec.group,
+        }
+        rows.append(row)
+        shown.append(row | {side: _origin(of) for side, of in sides.items()})
     if not show({"reconciliations": rows}, as_json):
         from recon import screens
 
-        screens.reconciliations(rows)
+        screens.reconciliations(shown)
+
+
+def _origin(side: RecordSet) -> str:
+    """Where a side's records come from, in a word or two: a query is not spelled out."""
+    if side.table or side.file or side.api:
+        return side.origin
+    return f"query of {side.writes}" if side.writes else f"query ({side.called})" if side.called else "query"
 
 
 def schema(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recon.commands.shared import AsJson, Folder, Name, Url, answer, find_workspace, open_database, show
 from recon.errors import UsageError
+
+if TYPE_CHECKING:
+    from recon.backfill.shipped import Shipped
+    from recon.database.connect import Database
+    from recon.workspace import Workspace
 
 
 def standing(
@@ -73,4 +78,15 @@ def standing(
             from recon import screens_people
 
             rules = place.spec(name).digest if name in place.reconciliations() else ""
-            screens_people.standing(name, found, rules)
+            screens_people.standing(name, found, rules, _ships(opened, place, name, rules))
+
+
+def _ships(database: Database, place: Workspace, name: str, rules: str) -> Shipped | None:
+    """The standing sign-off that ships with recon, where it is for this environment and for today's rules."""
+    from recon.backfill.standing import environment_of
+    from recon.systems import shipped_standing
+
+    found = shipped_standing(name)
+    if found is None or found.rules != rules or not place.policy.sign_off.recorded_by_name:
+        return None
+    return found if found.environment == environment_of(place, database) else None

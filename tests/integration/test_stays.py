@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from recon import screens_review, whole_way, workflow
+from recon import screens_people, screens_review, whole_way, workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
@@ -16,7 +17,7 @@ from recon.backfill import sign_off, verify
 from recon.backfill.plan import Plan
 from recon.checks import suites
 from recon.checks.run import check
-from recon.commands import place
+from recon.commands import place, standing
 from recon.database.connect import Database
 from recon.matching import run as runs
 from recon.matching.pool import Filter
@@ -503,6 +504,41 @@ def test_what_ships_to_sign_off_is_for_the_rules_that_ship() -> None:
     assert found is not None
     assert (found.environment, found.actions) == ("development", ("insert", "update", "set"))
     assert found.rules == digest, f"the rules changed: review standing.toml, and write {digest} there"
+
+
+def test_what_ships_is_told_where_it_holds(
+    stays: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """RES-06: nobody is told that people approve each plan where a run may write without them."""
+    digest = workspace.spec(STAYS).digest
+    monkeypatch.setenv("RECON_ENVIRONMENT", "development")
+    screens_people.standing(STAYS, [], digest, standing._ships(stays, workspace, STAYS, digest))  # pyright: ignore
+    out = " ".join(capsys.readouterr().out.split())
+    assert "One ships with recon (insert, update, set; 10,000 rows; development)" in out
+    assert "people approve any other plan" in out
+    assert standing._ships(stays, workspace, STAYS, "other rules") is None  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setenv("RECON_ENVIRONMENT", "production")
+    assert standing._ships(stays, Workspace(workspace.root), STAYS, digest) is None  # pyright: ignore
+    screens_people.standing(STAYS, [], digest, None)
+    assert "people approve each plan" in capsys.readouterr().out
+
+
+def test_the_list_and_a_new_workspace_tell_of_stays(tmp_path: Path) -> None:
+    """SYN-10: its settings stand in the example of .env; and the list spells out no query."""
+    workflow.init(tmp_path / "new")
+    example = (tmp_path / "new" / ".env.example").read_text(encoding="utf-8")
+    for name in (
+        "RECON_STAYS_URL",
+        "RECON_STAYS_TOKEN",
+        "RECON_STAYS_ORGANIZATIONS",
+        "RECON_LOCKS_URL",
+        "RECON_JWT_SECRET",
+    ):
+        assert f"# {name}=" in example
+    spec = Workspace(ROOT).spec(DUPLICATES)
+    assert place._origin(spec.target) == "query (later_reservation)"  # pyright: ignore[reportPrivateUsage]
+    assert place._origin(Workspace(ROOT).spec("hcp_jobs").target) == "query of reservations"  # pyright: ignore
+    assert place._origin(Workspace(ROOT).spec(STAYS).source) == "stays"  # pyright: ignore[reportPrivateUsage]
 
 
 def test_follow_ups_are_at_their_times(stays: Database, workspace: Workspace) -> None:
