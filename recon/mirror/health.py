@@ -216,7 +216,8 @@ def _suspects(bound: Bound) -> exp.Select:
     )
 
 
-_READ = "SELECT changed_until FROM recon.sync_marks WHERE reconciliation = $1 AND scope = $2"
+# By our clock; the other is by the source's.
+_READ = "SELECT coalesce(listed_at, changed_until) FROM recon.sync_marks WHERE reconciliation = $1 AND scope = $2"
 _KEPT = """
     SELECT
         (SELECT count(*) FROM recon.import_issues

@@ -322,9 +322,10 @@ class _Turn:
             until = _mark(self.database, self.spec.name, part.scope)
             since = until - OVERLAP if until else None
             more = mirrored.fetch(self.database, self.spec, self.feed, part.scope, since)
-            _set_mark(self.database, self.spec.name, part.scope, "changed_until", self.now)
+            known = more.known_until(self.now, until)
+            _set_mark(self.database, self.spec.name, part.scope, "changed_until", known)
             fetched.records += more.records
-            fetched.keys |= more.keys
+            fetched.keys |= more.since(until)  # what was fetched before is told once
             fetched.bad += more.bad
             fetched.bad_count += more.bad_count
             self._compare_list(part)
@@ -337,10 +338,9 @@ class _Turn:
 
     def _compare_list(self, part: Part) -> None:
         days = _live_days(self.database, self.spec, part.scope)
-        if days is None:
-            return
         try:
-            mirrored.compare_list(self.database, self.spec, self.feed, part.scope, days, self.now)
+            if days is not None:
+                mirrored.compare_list(self.database, self.spec, self.feed, part.scope, days, self.now)
         except (OutsideFailed, mirrored.LoadFailed) as error:
             part.wrong(f"{error.what} {error.why}".strip())  # nobody is called absent by a list that was not read
             part.source_errors += 1
@@ -563,7 +563,7 @@ def _mark(database: Database, name: str, scope: str) -> datetime | None:
         )
 
 
-def _set_mark(database: Database, name: str, scope: str, which: str, at: datetime) -> None:
+def _set_mark(database: Database, name: str, scope: str, which: str, at: datetime | None) -> None:
     marks = tables.sync_marks
     values = {"reconciliation": name, "scope": scope, which: at}
     statement = insert(marks).values(**values)

@@ -35,6 +35,26 @@ class Fetched:
     keys: set[Key] = field(default_factory=set[Key])
     bad: list[str] = field(default_factory=list[str])  # why, of the first hundred
     bad_count: int = 0
+    changes: dict[Key, datetime] = field(default_factory=dict[Key, datetime])  # when last, by the source's clock
+
+    def since(self, before: datetime | None) -> set[Key]:
+        """The records that came and are not known to have come before: up to then all had come."""
+        return {key for key in self.keys if before is None or key not in self.changes or self.changes[key] > before}
+
+    def known_until(self, now: datetime, before: datetime | None) -> datetime | None:
+        """Up to when what changed is known, by the source's clock; None: nothing is.
+
+        Its clock may be behind ours: what it changes after this moment of ours may bear an earlier time. So it is no later
+        than the newest change that it told of.
+
+        Args:
+            now: our time, with a zone.
+            before: up to when it was known before.
+        """
+        told = [at for at in self.changes.values() if at <= now]
+        if told:
+            return max([*told, *([before] if before else [])])
+        return now if self.records else before  # its clock is ahead, or it tells no times
 
 
 def is_mirror(spec: Reconciliation) -> bool:
@@ -78,7 +98,10 @@ def take(database: Database, spec: Reconciliation, feed: Mirrored, pages: Iterab
                 if isinstance(record, Bad):
                     _bad(found, record.why)
                 else:
-                    found.keys.add(tuple(str(record.get(name)) for name in spec.source.keys))
+                    key = tuple(str(record.get(name)) for name in spec.source.keys)
+                    found.keys.add(key)
+                    if isinstance(at := record.get(NEWER), datetime):
+                        found.changes[key] = at
                     kept.append(record)
             yield kept
 

@@ -1,0 +1,44 @@
+"""The runs of a mirror where the source is odd: clocks that differ, times that are missing, new identities, few records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from recon.database.connect import Database
+from recon.workspace import Workspace
+from tests.copies import Copies
+from tests.mirrored import COAST, HILLS, NOW, Mirror, at_once, mirror, prepared
+from tests.support import execute, rows
+
+pytestmark = pytest.mark.one_engine
+
+HALF_AN_HOUR = timedelta(minutes=30)
+
+
+@pytest.fixture
+def kept(database: Database, copies: Copies, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    copies.after("stays", lambda: prepared(database))
+    at_once(monkeypatch)
+    with mirror(database, workspace) as made:
+        made.sign()
+        yield made
+
+
+def test_nothing_is_missed_where_the_clock_of_the_source_is_behind(kept: Mirror) -> None:
+    """SYN-02, SYN-03: what changes between two runs is fetched, though it bears a time from before the first of them."""
+    at = NOW
+    kept.stays.clock = lambda: at - timedelta(hours=1)
+    kept.stays.add(COAST, "FA1")
+    at += timedelta(minutes=1)
+    kept.sync(scopes=[COAST], now=at)
+    at += HALF_AN_HOUR / 2
+    kept.stays.change(COAST, "FA1", check_out="2026-01-20")
+    kept.stays.add(COAST, "NEW")
+    at += HALF_AN_HOUR / 2
+    assert kept.sync(scopes=[COAST], now=at).status == "success"
+    assert kept.here(COAST, "check_out::date::text") == {"FA1": "2026-01-20", "NEW": "2026-01-14"}
+    asked = "SELECT listed_at FROM recon.sync_marks WHERE scope = $1"
+    assert rows(kept.database, asked, COAST) == [(at,)]  # when it was read, by our clock: health goes by it
