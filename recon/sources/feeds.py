@@ -93,7 +93,8 @@ def take(
         columns: what a record has, and the PostgreSQL types.
         place: where the records come from, for people.
         pages: the records; whatever they raise ends it, and nothing is kept.
-        newer: the column of a record's last change: an older state of a record never takes the place of a newer one.
+        newer: the column of a record's last change: an older state of a record never takes the place of a newer one; one
+            without a time is taken.
         clears: a column of the table, and not of the records, that becomes NULL for each record that came.
 
     Raises: as `load`.
@@ -260,7 +261,10 @@ def _put(
         not_older = sql.SQL("true")
         if newer:
             there, came = sql.Identifier("kept", newer), sql.Identifier("came", newer)
-            not_older = sql.SQL("({there} IS NULL OR {there} <= {came})").format(there=there, came=came)
+            # Of two states without a time nobody knows which is older: what the source says now is taken.
+            not_older = sql.SQL("({there} IS NULL OR {came} IS NULL OR {there} <= {came})").format(
+                there=there, came=came
+            )
         changed = session.driver.execute(
             sql.SQL(
                 "UPDATE {target} AS kept SET {sets} FROM {fetched} AS came WHERE {same} AND ({differ}) AND {not_older}"

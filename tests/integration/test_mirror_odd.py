@@ -42,3 +42,13 @@ def test_nothing_is_missed_where_the_clock_of_the_source_is_behind(kept: Mirror)
     assert kept.here(COAST, "check_out::date::text") == {"FA1": "2026-01-20", "NEW": "2026-01-14"}
     asked = "SELECT listed_at FROM recon.sync_marks WHERE scope = $1"
     assert rows(kept.database, asked, COAST) == [(at,)]  # when it was read, by our clock: health goes by it
+
+
+def test_a_change_without_a_time_is_taken(kept: Mirror) -> None:
+    """SYN-03: where the source tells no time of a change, nobody knows that it is older than what is here."""
+    given = kept.stays.add(COAST, "FA1")
+    kept.sync(scopes=[COAST])
+    del given["updatedAt"]
+    kept.stays.put(COAST, {**given, "checkOutDate": "2026-01-20"})
+    assert kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR).stats["updated"] == 1
+    assert kept.here(COAST, "check_out") == {"FA1": datetime(2026, 1, 20, 14, tzinfo=UTC)}
