@@ -13,7 +13,8 @@ from recon.database.connect import Database
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.mirror import follow_ups_kept, log
-from recon.mirror.scan import ENDED, STATUS, live_here
+from recon.mirror.lookups import live_here
+from recon.mirror.scan import ENDED, STATUS
 from recon.names import DIALECT, column
 from recon.spec import Reconciliation
 

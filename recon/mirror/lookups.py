@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlglot import exp
 
+from recon import expressions
 from recon.backfill.absences import Key, Looked
 from recon.backfill.change import Change
 from recon.database.connect import Database, Session
@@ -65,8 +66,9 @@ class AtSource:
                 self.said[key] = UNANSWERED
                 continue
             if record is not None:
-                present.add(key)
                 self.found.append(record)
+            if record is not None and not self._is_another(key, record):
+                present.add(key)
                 self.said[key] = PRESENT
             else:
                 self.said[key] = CANCELLED
@@ -74,6 +76,15 @@ class AtSource:
                     unanswered[key] = NOT_ASKED
                     self.said[key] = HELD_BACK
         return Looked(frozenset(present), unanswered)
+
+    def _is_another(self, key: Key, record: Record) -> bool:
+        """Whether the source answered with a record of another identity that is here and alive, beside the suspect.
+
+        The record got a new identity there, such as another platform. Until it is here under that, and wherever it never
+        will be, the suspect stands for it.
+        """
+        told = {name: str(record.get(name)) for name in self.identities[key]}
+        return told != self.identities[key] and _lives(self.database, self.spec, self.scope, told)
 
     def bring_in(self) -> None:
         """Put what was found into the mirror's table: once the plan is made, for decisions must hold until then."""
@@ -133,6 +144,33 @@ def _identities(database: Database, spec: Reconciliation, keys: Sequence[Key]) -
         names = mirrored.columns_of(spec)
         rows = session.rows(query.sql(DIALECT), *[list(part) for part in zip(*keys, strict=True)])
     return {tuple(row[0]): dict(zip(names, row[1:], strict=True)) for row in rows}
+
+
+def _lives(database: Database, spec: Reconciliation, scope: str, identity: Mapping[str, str]) -> bool:
+    """Whether a target record of this identity is there that may be an orphan itself: it is live, and has a source."""
+    with database.session(read_only=True) as session:
+        bound = bind(session, spec)
+        assert spec.scope is not None
+        wanted = [exp.cast(exp.Parameter(this=exp.Literal.number(1)), bound.target.type_of(spec.scope))]
+        wanted += [
+            exp.cast(exp.Parameter(this=exp.Literal.number(number)), "text") for number in range(2, len(identity) + 2)
+        ]
+        same = [
+            exp.EQ(this=own, expression=value)
+            for own, value in zip([column("t", spec.scope), *_own(bound)], wanted, strict=True)
+        ]
+        query = exp.Select(expressions=[exp.Literal.number(1)]).from_(bound.target.aliased("t"))
+        query = query.where(*bound.where("t"), *live_here(bound), *same).limit(1)
+        values = [identity[name] for name in mirrored.columns_of(spec)]
+        return session.value(query.sql(DIALECT), scope, *values) is not None
+
+
+def live_here(bound: Bound) -> list[exp.Expr]:
+    """That a record may become an orphan, by the spec."""
+    orphan = bound.spec.backfill.orphan
+    if orphan is None or orphan.when is None:
+        return []
+    return [exp.paren(bound.resolve(expressions.parse(orphan.when, "t")))]
 
 
 def _own(bound: Bound) -> list[exp.Expr]:

@@ -8,14 +8,13 @@ from datetime import date, datetime
 
 from sqlglot import exp
 
-from recon import expressions
 from recon.database.connect import Database, Session
 from recon.matching import keys as texts
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.run import Run
 from recon.mirror import sync
-from recon.mirror.lookups import CANCELLED, HELD_BACK, PRESENT
+from recon.mirror.lookups import CANCELLED, HELD_BACK, PRESENT, live_here
 from recon.mirror.sync import Part, Wish
 from recon.names import DIALECT, column
 from recon.sources import mirrored
@@ -183,14 +182,6 @@ def found_now(session: Session, bound: Bound, scope: str, first: date | None, la
         suspects=listed(gone.copy(), *live),
         ended_there=listed(ended_there.copy(), exp.not_(ended_here.copy())),
     )  # fmt: skip
-
-
-def live_here(bound: Bound) -> list[exp.Expr]:
-    """That a record may become an orphan, by the spec."""
-    orphan = bound.spec.backfill.orphan
-    if orphan is None or orphan.when is None:
-        return []
-    return [exp.paren(bound.resolve(expressions.parse(orphan.when, "t")))]
 
 
 def _own(bound: Bound, names: Sequence[str]) -> list[exp.Expr]:

@@ -52,3 +52,20 @@ def test_a_change_without_a_time_is_taken(kept: Mirror) -> None:
     kept.stays.put(COAST, {**given, "checkOutDate": "2026-01-20"})
     assert kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR).stats["updated"] == 1
     assert kept.here(COAST, "check_out") == {"FA1": datetime(2026, 1, 20, 14, tzinfo=UTC)}
+
+
+def test_a_reservation_that_changes_its_platform_lives_once(kept: Mirror) -> None:
+    """RES-01, RES-04: the old identity ends once the new one is here; where the new one is nobody's here, it stays."""
+    for code in ("MOVES", "ODD", "DIRECT", "FA1"):
+        kept.stays.add(COAST, code, partner="API airbnb")
+    kept.sync(scopes=[COAST])
+    for code, platform in (("MOVES", "Booking.com"), ("ODD", "Nobody knows"), ("DIRECT", "direct")):
+        kept.stays.change(COAST, code, partner={"name": platform})
+    found = "SELECT external_id, platform, status FROM reservations ORDER BY 1, 2"
+    others = [(code, "airbnb", "confirmed") for code in ("DIRECT", "FA1", "ODD")]
+    kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR)
+    both = [("MOVES", platform, "confirmed") for platform in ("airbnb", "booking")]
+    assert sorted(rows(kept.database, found)) == sorted(others + both)  # never is there none
+    kept.sync(scopes=[COAST], now=NOW + 2 * HALF_AN_HOUR)
+    ended = [("MOVES", "airbnb", "cancelled"), ("MOVES", "booking", "confirmed")]
+    assert sorted(rows(kept.database, found)) == sorted(others + ended)
