@@ -134,7 +134,7 @@ def compare_list(
 
     Raises:
         OutsideFailed: the list could not be read to its end; nothing is marked.
-        LoadFailed: the list is empty, and the table is not: that is no list.
+        LoadFailed: the list is empty, and the table holds two records or more of these days: that is no list.
     """
     names = columns_of(spec)
     landing, date_column = spec.source.landing, spec.source.date
@@ -173,8 +173,8 @@ def compare_list(
         parts["of_the_days"] = sql.SQL(_OF_THE_DAYS).format(**parts)
         values = {"scope": scope, "first": days[0], "last": days[1], "now": now}
         if not count:
-            there = session.driver.execute(sql.SQL(_ANY).format(**parts), values).fetchone()
-            if there:
+            there = session.driver.execute(sql.SQL(_TWO).format(**parts), values).fetchall()
+            if len(there) > 1:  # a single one may well be gone: as all of one record, it is looked up
                 raise LoadFailed(
                     f"The source lists no record at all of {scope}, from {days[0]} to {days[1]}.",
                     why="Records of these days came from it before. A list that is suddenly empty was most likely not read.",
@@ -193,7 +193,7 @@ def compare_list(
 _OF_THE_DAYS = """
     {scope} = %(scope)s::{type} AND ({date} IS NULL OR {date}::date BETWEEN %(first)s::date AND %(last)s::date)
 """
-_ANY = "SELECT 1 FROM {table} AS kept WHERE {absent} IS NULL AND {of_the_days} LIMIT 1"
+_TWO = "SELECT 1 FROM {table} AS kept WHERE {absent} IS NULL AND {of_the_days} LIMIT 2"
 _SEEN = """
     UPDATE {table} AS kept SET {absent} = NULL FROM pg_temp.recon_listed AS listed
     WHERE {same} AND {scope} = %(scope)s::{type} AND {absent} IS NOT NULL

@@ -69,3 +69,18 @@ def test_a_reservation_that_changes_its_platform_lives_once(kept: Mirror) -> Non
     kept.sync(scopes=[COAST], now=NOW + 2 * HALF_AN_HOUR)
     ended = [("MOVES", "airbnb", "cancelled"), ("MOVES", "booking", "confirmed")]
     assert sorted(rows(kept.database, found)) == sorted(others + ended)
+
+
+def test_the_only_live_record_of_its_days_may_be_gone(kept: Mirror) -> None:
+    """RES-04, RES-06: an empty list is no answer about many; about a single record it is a reason to look it up."""
+    kept.stays.add(COAST, "GONE")
+    kept.stays.add(COAST, "OVER", check_in="2025-01-01", check_out="2025-01-05", kind="checked_out")
+    kept.stays.add(HILLS, "ALONE")
+    kept.sync(scopes=[COAST, HILLS])
+    kept.stays.vanish(COAST, "GONE")
+    kept.stays.vanish(HILLS, "ALONE")
+    coast, hills = kept.sync(scopes=[COAST, HILLS], now=NOW + HALF_AN_HOUR).parts
+    assert kept.here() == {"GONE": "cancelled", "OVER": "checked_out"}
+    assert (coast.cancelled, coast.errors) == (1, [])
+    assert kept.here(HILLS) == {"ALONE": "confirmed"}  # a source that has nothing at all answers nothing
+    assert (hills.cancelled, hills.held_back) == (0, 1)
