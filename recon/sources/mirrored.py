@@ -12,7 +12,7 @@ from psycopg import sql
 from recon.database import relations
 from recon.database.connect import Database
 from recon.errors import LoadFailed, SpecError
-from recon.names import split_relation
+from recon.names import quote, split_relation
 from recon.outside.interface import Bad, Identity, Mirrored, Record
 from recon.sources import feeds
 from recon.spec import Reconciliation
@@ -80,11 +80,33 @@ def columns_of(spec: Reconciliation) -> list[str]:
 def fetch(database: Database, spec: Reconciliation, feed: Mirrored, scope: str, since: datetime | None) -> Fetched:
     """Bring in what changed in a scope since a moment (None: everything there is); all or nothing.
 
+    Where the table holds nothing of the scope, it was emptied or is absent, and everything is brought in.
+
     Raises:
         OutsideFailed: a page could not be had.
         SchemaMismatch, LoadFailed: the table cannot take the records.
     """
+    if since is not None and not _holds(database, spec, scope):
+        since = None
     return take(database, spec, feed, feed.changed(scope, since))
+
+
+def _holds(database: Database, spec: Reconciliation, scope: str) -> bool:
+    """Whether the table is there and holds any record of a scope."""
+    assert spec.source.landing is not None
+    assert spec.scope is not None
+    with database.session(read_only=True) as session:
+        session.users_path()
+        place = ".".join(quote(part) for part in split_relation(spec.source.landing) if part)
+        if session.value("SELECT to_regclass($1)::oid", place) is None:
+            return False
+        table = relations.table(session, spec.source.landing, "s")
+        any_of_it = sql.SQL("SELECT 1 FROM {table} WHERE {scope} = %(scope)s::{type} LIMIT 1").format(
+            table=sql.Identifier(*[part for part in split_relation(table.label) if part]),
+            scope=sql.Identifier(spec.scope),
+            type=sql.SQL(table.sql_types[spec.scope]),  # pyright: ignore[reportArgumentType] (the server's own word)
+        )
+        return session.driver.execute(any_of_it, {"scope": scope}).fetchone() is not None
 
 
 def take(database: Database, spec: Reconciliation, feed: Mirrored, pages: Iterable[Sequence[Record | Bad]]) -> Fetched:

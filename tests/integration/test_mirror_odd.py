@@ -84,3 +84,17 @@ def test_the_only_live_record_of_its_days_may_be_gone(kept: Mirror) -> None:
     assert (coast.cancelled, coast.errors) == (1, [])
     assert kept.here(HILLS) == {"ALONE": "confirmed"}  # a source that has nothing at all answers nothing
     assert (hills.cancelled, hills.held_back) == (0, 1)
+
+
+def test_a_table_that_was_emptied_is_filled_again(kept: Mirror) -> None:
+    """SYN-03: what the source has and was not changed lately comes back too."""
+    kept.stays.clock = lambda: NOW - timedelta(days=1)
+    for code in ("FA1", "FA2", "FA3"):
+        kept.stays.add(COAST, code)
+    kept.stays.clock = lambda: NOW
+    kept.stays.add(COAST, "LAST")
+    kept.sync(scopes=[COAST])
+    for emptied in ("DELETE FROM bronze.stays_reservations", "DROP TABLE bronze.stays_reservations"):
+        execute(kept.database, emptied, "DELETE FROM reservations WHERE external_id <> 'FA1'")
+        assert kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR).stats["created"] == 3
+    assert set(kept.here()) == {"FA1", "FA2", "FA3", "LAST"}
