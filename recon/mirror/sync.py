@@ -49,6 +49,7 @@ from recon.workspace import Workspace
 OVERLAP = timedelta(
     minutes=10
 )  # what changed shortly before the last fetch is fetched again: clocks differ, pages shift
+CALENDAR = date(1900, 1, 1), date(9000, 1, 1)  # the days that a source is asked about; others are mistyped
 SHOWN = 100  # messages and orphans that are kept of one scope
 
 Progress = Callable[[str], None]  # is told which scope is at work
@@ -520,7 +521,10 @@ def _suspected(database: Database, spec: Reconciliation, run: Run) -> int:
 
 
 def _live_days(database: Database, spec: Reconciliation, scope: str) -> tuple[date, date] | None:
-    """From which to which day (UTC) the records reach that may be orphans; None: there are none."""
+    """From which to which day (UTC) the records reach that may be orphans; None: there are none.
+
+    What is on no day of our calendar, infinity for one, is left out: no list can be asked for it.
+    """
     orphan = spec.backfill.orphan
     if orphan is None or spec.target.date is None:
         return None
@@ -531,6 +535,8 @@ def _live_days(database: Database, spec: Reconciliation, scope: str) -> tuple[da
         query = query.where(*bound.where("t"), _scope_is(spec, bound.target))
         if orphan.when is not None:
             query = query.where(bound.resolve(expressions.parse(orphan.when, "t")))
+        low, high = (exp.cast(exp.Literal.string(day.isoformat()), "date") for day in CALENDAR)
+        query = query.where(exp.Between(this=day.copy(), low=low, high=high))
         first, last = session.rows(query.sql(DIALECT), scope)[0]
     return None if first is None else (first, last)
 

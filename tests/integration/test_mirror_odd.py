@@ -98,3 +98,15 @@ def test_a_table_that_was_emptied_is_filled_again(kept: Mirror) -> None:
         execute(kept.database, emptied, "DELETE FROM reservations WHERE external_id <> 'FA1'")
         assert kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR).stats["created"] == 3
     assert set(kept.here()) == {"FA1", "FA2", "FA3", "LAST"}
+
+
+def test_a_day_that_no_calendar_has_stops_nobody(kept: Mirror) -> None:
+    """SYN-04, RES-15: records with infinity or the last day of all for a check-in are left alone; everybody has a turn."""
+    kept.stays.add(COAST, "FA1")
+    kept.stays.add(HILLS, "FA2")
+    for code, day in (("EVER", "-infinity"), ("LAST", "9999-12-31 10:00+00"), ("ROME", "0044-03-15 10:00+00 BC")):
+        kept.hold(COAST, code, check_in=day, check_out="infinity", platform="airbnb")
+    done = kept.sync(scopes=[COAST, HILLS])
+    assert done.stats["created"] == 2
+    assert kept.here(HILLS) == {"FA2": "confirmed"}
+    assert kept.sync(scopes=[COAST, HILLS], now=NOW + HALF_AN_HOUR).parts[0].failed is None
