@@ -19,6 +19,7 @@ from recon.spec import Reconciliation
 
 LISTED_FROM = 30  # of so many records the list of what changed is read first: a page of it tells of a hundred
 EARLIER = timedelta(minutes=10)  # what changed so long before the first event came is listed too: clocks differ
+UNASKED = "the source answered nothing about the records before it"
 SILENT_AFTER = 3  # records in a row without an answer: the source is down, and the others are not asked for now
 
 
@@ -66,7 +67,7 @@ def ask(feed: Mirrored, scope: str, hook: MirrorHook, records: Sequence[str], si
         if record in asked.found or record in asked.unasked:
             continue
         if silent >= SILENT_AFTER:
-            asked.unasked[record] = "the source answered nothing about the records before it"
+            asked.unasked[record] = UNASKED
             continue
         try:
             one = feed.find(scope, {hook.column: record})

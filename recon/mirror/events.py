@@ -55,6 +55,12 @@ class _Event:
     attempts: int  # before this one
     received_at: datetime
     looked_at: datetime | None  # when its last attempt came to an end
+    said: str | None
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether the source was asked for its record before, and gave no answer."""
+        return self.attempts > 0 and self.said is not None and asking.UNASKED not in self.said
 
 
 def work_off(
@@ -139,7 +145,7 @@ def _waiting(
         return chosen + [_Event(*row) for row in more]
 
 
-_COLUMNS = "entry, record, attempts, received_at, completed_at"
+_COLUMNS = "entry, record, attempts, received_at, completed_at, said"
 _OF_SCOPE = f"SELECT {_COLUMNS} FROM recon.webhook_events WHERE origin = $1 AND scope = $2"  # noqa: S608 (our own)
 # Of an event that waits, completed_at is when its last attempt ended.
 _DUE = f"""
@@ -227,7 +233,9 @@ def _of_records(
     spec = sync.mirror_of(workspace, hook.reconciliation)
     feed = sync.open_mirror(spec, workspace)
     try:
-        records = list(dict.fromkeys(event.record for event in events if event.record is not None))
+        # Last those that had no answer before, so that they do not stand before the others each time.
+        in_order = sorted(events, key=lambda event: event.in_vain)
+        records = list(dict.fromkeys(event.record for event in in_order if event.record is not None))
         asked = asking.ask(feed, scope, hook, records, min(event.received_at for event in events))
     finally:
         feed.close()

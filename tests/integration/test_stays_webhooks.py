@@ -415,6 +415,23 @@ def test_a_plan_that_nobody_signed_for_is_said_to_wait(inn: Inn) -> None:
     assert inn.here(mine) == []
 
 
+def test_records_that_never_get_an_answer_keep_no_others_waiting(inn: Inn) -> None:
+    """RES-11, SYN-04: three in a row without an answer end a batch; the next one begins with those that were not asked."""
+    mine = inn.organization()
+    inn.stays.add(mine, "GOOD")
+    for record in ("ODD/1", "ODD/2", "ODD/3", "GOOD"):  # the source cannot be asked for the odd ones at all
+        execute(
+            inn.database,
+            "INSERT INTO recon.webhook_events (origin, event, scope, record, environment, payload, state)"
+            f" VALUES ('stays', 'odd-{record}', '{mine}', '{record}', 'production', '{{}}', 'pending')",
+        )
+    inn.work_off(mine)
+    assert [state for state, _ in inn.kept(mine)] == ["pending"] * 4
+    inn.work_off(mine, now=datetime.now(UTC) + LATER)
+    assert [state for state, _ in inn.kept(mine)] == [*["pending"] * 3, "success"]
+    assert inn.here(mine) == [("GOOD", "confirmed")]
+
+
 def test_silence_is_told_for_each_organisation(inn: Inn) -> None:
     """RES-13: since the last event, or since the mirror's first run where none ever came."""
     mine, other = inn.organization(), inn.organization()
