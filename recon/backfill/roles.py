@@ -20,10 +20,13 @@ from recon.database.connect import Database, Session
 from recon.database.relations import Relation
 from recon.errors import SchemaMismatch, SpecError, UsageError
 from recon.names import DIALECT, quote
+from recon.outside import jobs
+from recon.sources.mirrored import is_mirror
 from recon.spec import Reconciliation
+from recon.spec_parts import RecordSet
 
 PLAN, REVIEW, APPLY, OWNER = "plan", "review", "apply", "owner"
-SERVICE = "service"  # takes events and works them off: it plans and applies too
+SERVICE = "service"  # takes events and keeps mirrors in step: it plans and applies too
 LONGEST_PREFIX = 40  # characters: with what follows it a name stays far below PostgreSQL's 63 bytes
 
 _LOG = {"audit_log": "INSERT", "audit_head": "UPDATE (entry, hash)", "plans": "UPDATE (state)"}
@@ -58,7 +61,12 @@ OWN_TABLES: dict[str, dict[str, str]] = {
         "check_results": "INSERT",
         "notebook_runs": _NOTEBOOKS,
     },
-    SERVICE: {"webhook_events": "INSERT, UPDATE"},
+    SERVICE: {
+        "webhook_events": "INSERT, UPDATE",
+        "sync_runs": "INSERT, UPDATE",
+        "sync_marks": "INSERT, UPDATE",
+        "follow_ups": "INSERT, UPDATE, DELETE",  # those that ended long ago are forgotten
+    },
 }
 
 
@@ -117,13 +125,14 @@ def script(
             f"No role is named after {prefix[:80]!r}.",
             why=f"A prefix has letters from a to z, digits and _, at most {LONGEST_PREFIX}; pg_ is PostgreSQL's own.",
         )
-    kinds = (PLAN, REVIEW, APPLY, OWNER, *([SERVICE] if receives else []))
+    kinds = (PLAN, REVIEW, APPLY, OWNER, *([SERVICE] if receives or is_mirror(spec) else []))
     roles = {kind: f"{prefix}_{kind}" for kind in kinds}
     tables.ensure(database)
     with database.session(read_only=True) as session:
         parts = [
             *_roles(session, roles),
             *_own_tables(roles),
+            *_queue(session, roles),
             *_users_tables(session, spec, roles),
             *_filled(fills or {}, roles[PLAN]),
         ]
@@ -194,6 +203,24 @@ def _own_tables(roles: dict[str, str]) -> list[str]:
     ]
 
 
+def _queue(session: Session, roles: dict[str, str]) -> list[str]:
+    """The rights on the worker's queue, where there is one."""
+    if SERVICE not in roles:
+        return []
+    lines = [
+        f"GRANT {'USAGE' if kind == 'S' else 'SELECT, INSERT, UPDATE, DELETE'} ON"
+        f" {'SEQUENCE ' if kind == 'S' else ''}{quote(tables.SCHEMA)}.{quote(name)} TO {quote(roles[SERVICE])};"
+        for name, kind in session.rows(_QUEUE, tables.SCHEMA)
+    ]
+    return ["-- The queue of the worker.\n" + "\n".join(lines)] if lines else []
+
+
+_QUEUE = """
+    SELECT relname::text, relkind::text FROM pg_class
+    WHERE relnamespace = to_regnamespace($1) AND relname LIKE 'procrastinate%' AND relkind IN ('r', 'S') ORDER BY 1
+"""
+
+
 def _users_tables(session: Session, spec: Reconciliation, roles: dict[str, str]) -> list[str]:
     session.users_path()
     target, source = relations.records(session, spec, "t"), relations.records(session, spec, "s")
@@ -204,7 +231,8 @@ def _users_tables(session: Session, spec: Reconciliation, roles: dict[str, str])
         if table is None:
             raise SpecError(f"{spec.name} names no table to write.", todo="Add `writes` beside the target's `query`.")
         expressions.resolve_name(column, table.columns, table.label)
-    read = {_name(tree) for side in (target, source, *([table] if table else [])) for tree in _tables(side)}
+    sides = (target, source, *([table] if table else []), *_asked(session, spec))
+    read = {_name(tree) for side in sides for tree in _tables(side)}
     if not read:
         raise SchemaMismatch(f"{spec.name} reads no table.", why="Roles are for tables.")
     schemas = sorted({schema for schema, _ in read})
@@ -214,11 +242,41 @@ def _users_tables(session: Session, spec: Reconciliation, roles: dict[str, str])
     if table is not None and (changed.updated or changed.inserted):
         writing = _writing(session, table, changed, quote(roles[APPLY]))
         parts.append("-- And one role writes them, only the columns of this reconciliation.\n" + "\n".join(writing))
-    if SERVICE in roles and spec.source.relation is not None:
-        name = ".".join(quote(part) for part in _name(relations.table(session, spec.source.relation, "s").tree))
-        right = f"GRANT INSERT, UPDATE ON {name} TO {quote(roles[SERVICE])};"
-        parts.append(f"-- An event brings its record.\n{right}")
+    taken = spec.source.relation or spec.source.landing
+    if SERVICE in roles and taken is not None:
+        right = f"GRANT INSERT, UPDATE ON {_in_full(session, taken)} TO {quote(roles[SERVICE])};"
+        parts.append(f"-- An event brings its record, and a mirror's source all of them.\n{right}")
+    if SERVICE in roles and (needed := _handlers(spec)):
+        given = [
+            f"GRANT {rights} ON {_in_full(session, name)} TO {quote(roles[SERVICE])};"
+            for name, rights in needed.items()
+        ]
+        parts.append("-- What follow-ups keep.\n" + "\n".join(given))
     return parts
+
+
+def _in_full(session: Session, name: str) -> str:
+    """A table with its schema, as SQL."""
+    return ".".join(quote(part) for part in _name(relations.table(session, name, "t").tree))
+
+
+def _handlers(spec: Reconciliation) -> dict[str, str]:
+    """The tables that the handlers of a spec's follow-ups write, and the rights that they ask for there."""
+    found: dict[str, str] = {}
+    for follow_up in spec.follow_ups or ():
+        if follow_up.job in jobs.installed():
+            found |= jobs.rights(jobs.open_handler(follow_up.job))
+    return found
+
+
+def _asked(session: Session, spec: Reconciliation) -> list[Relation]:
+    """What the suite of checks asks beside the two sides."""
+    asked = [
+        RecordSet.model_validate({"query": rule.query, "key": rule.key})
+        for rule in spec.expect.never.values()
+        if rule.query is not None
+    ]
+    return [relations.records(session, spec.model_copy(update={"target": one}), "t") for one in asked]
 
 
 def _filled(fills: Mapping[str, str], plan: str) -> list[str]:

@@ -254,15 +254,20 @@ def database(
     if what == "roles":
         from recon import systems
         from recon.backfill import roles
+        from recon.service import queue
+        from recon.sources.mirrored import is_mirror
 
         if name is None:
             raise UsageError("Roles are made for a reconciliation.", todo="Write `recon database roles NAME`.")
         opened, spec = open_database(place, database), place.spec(name)
         after = systems.after_match(spec)
+        receives = any(hook.reconciliation == name for hook in systems.webhooks().values())
+        if receives or is_mirror(spec):
+            queue.prepare(opened)  # so that the script knows its tables, whoever starts the first worker
         script = roles.script(
             opened, spec, prefix,
             fills=after.rights(opened, spec) if after else None,
-            receives=any(hook.reconciliation == name for hook in systems.webhooks().values()),
+            receives=receives,
         )  # fmt: skip
         if not show({"sql": script}, as_json):
             typer.echo(visible(script) if sys.stdout.isatty() else script, nl=False)

@@ -10,6 +10,7 @@ docs/follow_ups.md shows what it may rely on.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -98,3 +99,11 @@ def open_handler(name: str) -> Handler:
         )
     handler: Handler = found[name].load()
     return handler
+
+
+def rights(handler: Handler) -> dict[str, str]:
+    """The tables that a handler writes, and the rights that this takes: the dictionary RIGHTS beside it; usually empty.
+
+    Names are as a spec writes them (`door_credentials`, `locks.doors`); rights are PostgreSQL's words.
+    """
+    return dict(getattr(sys.modules.get(handler.__module__), "RIGHTS", {}))

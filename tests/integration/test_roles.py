@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -21,9 +22,13 @@ from recon.database.connect import Database
 from recon.errors import DatabaseFailed, NotApproved, SchemaMismatch, UsageError
 from recon.matching import overrides
 from recon.matching import run as runs
+from recon.mirror import follow_ups_done
+from recon.service import worker
 from recon.spec import Reconciliation
+from recon.stand_ins.locks import Locks
 from recon.stand_ins.server import served
 from recon.workspace import Workspace
+from tests import mirrored
 from tests.integration import test_webhooks as webhook
 from tests.support import execute, recon, rows, simple_spec
 
@@ -447,6 +452,53 @@ def test_the_service_takes_an_event_and_goes_the_whole_way_by_a_role_of_its_own(
                   " FROM recon.plans"),
         (service, "UPDATE recon.standing_sign_offs SET withdrawn_at = NULL"),
     ):  # fmt: skip
+        with pytest.raises(DatabaseFailed, match="permission denied"):
+            execute(who, statement)
+
+
+@pytest.mark.one_engine
+def test_a_mirror_is_kept_in_step_with_its_pins_by_the_service_role(
+    database: Database, workspace: Workspace, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SYN-01, SYN-05: by the sign-off of a reviewer, and nobody else writes the log of its runs, jobs or what came."""
+    mirrored.prepared(database)
+    mirrored.at_once(monkeypatch)
+    (workspace.root / "recon.toml").touch()
+    scripted(database, workspace, mirrored.NAME, prefix)
+    service, applier = login(database, f"{prefix}_service"), login(database, f"{prefix}_apply")
+    planner = login(database, f"{prefix}_plan")
+    doors = Locks()
+    settings = {"RECON_ENVIRONMENT": "development", "RECON_STAYS_ORGANIZATIONS": mirrored.COAST}
+    with served(doors.app) as address, mirrored.mirror(
+        service, workspace, **settings, RECON_LOCKS_URL=address, RECON_LOCKS_TOKEN=doors.token
+    ) as kept:  # fmt: skip
+        kept.stays.add(mirrored.COAST, "FN26J", check_in="2026-01-05", check_out="2026-01-08")
+        # What ships with recon is for development, and this login gives no sign-off: the plan waits.
+        waits = kept.part()
+        assert waits.awaits is not None
+        assert "this login may give none" in waits.awaits
+        replace(kept, database=login(database, f"{prefix}_review")).sign()
+        done = kept.sync()
+        assert (done.status, done.error, kept.here()) == ("success", None, {"FN26J": "confirmed"})
+        carried = follow_ups_done.carry_out(
+            service, kept.workspace, kept.workspace.spec(mirrored.NAME), mirrored.NOW + timedelta(hours=12), 10
+        )
+        assert (carried.done, carried.errors) == (1, ())
+        assert rows(database, "SELECT state FROM door_credentials") == [("active",)]
+        lines: list[str] = []
+        assert worker.work(service, kept.workspace, lambda text, _: lines.append(text), once=True) == 0
+        assert "stays_reservations" in lines[0]
+    for who, statement in (
+        (planner, "UPDATE recon.sync_runs SET status = 'success'"),
+        (applier, "UPDATE recon.sync_marks SET changed_until = now()"),
+        (applier, "UPDATE recon.follow_ups SET state = 'done'"),
+        (planner, "UPDATE bronze.stays_reservations SET status = 'x'"),
+        (applier, "UPDATE door_credentials SET state = 'revoked'"),
+        (service, "DELETE FROM recon.sync_runs"),
+        (service, "DELETE FROM bronze.stays_reservations"),
+        (service, "UPDATE reservations SET organization_id = organization_id"),
+        (service, "UPDATE properties SET name = 'x'"),
+    ):
         with pytest.raises(DatabaseFailed, match="permission denied"):
             execute(who, statement)
 

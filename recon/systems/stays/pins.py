@@ -25,6 +25,7 @@ PER_SECOND = 20.0  # requests
 ATTEMPTS = 2  # of one request that surely was not carried out; the job itself is tried again later
 TIMEOUT_SECONDS = 10.0
 NOTHING = "nothing to revoke"
+RIGHTS = {"door_credentials": "SELECT, INSERT, UPDATE"}  # of the login that carries the jobs out
 MOST_CHARACTERS = 200  # of a credential's id
 
 _PIN = re.compile(r"\d{4,}")  # what may be one, in the words of an error
