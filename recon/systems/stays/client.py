@@ -269,8 +269,8 @@ class Stays:
         """Reservations by their check-in. Stays counts days on the clocks of the listing: a day more on either side is
         asked for, and left out again by the moment."""
         query = {
-            "from": (from_day - A_DAY if from_day else EARLIEST).isoformat(),
-            "to": (to_day + A_DAY if to_day else LATEST).isoformat(),
+            "from": (_within(from_day) - A_DAY if from_day else EARLIEST).isoformat(),
+            "to": (_within(to_day) + A_DAY if to_day else LATEST).isoformat(),
             "dateType": "arrival",
         }
         for page in self._read(scope, query):
@@ -329,6 +329,11 @@ def _name(given: object) -> str:
         return code or f"{{}} {values.json_text(given)}"
     except RecursionError:
         return "{} nested too deeply"
+
+
+def _within(day: date) -> date:
+    """A day that has one before and one after it in all that is asked for; no calendar goes on for ever."""
+    return min(max(day, EARLIEST + A_DAY), LATEST - A_DAY)
 
 
 def _on_days(one: Record | Bad, from_day: date | None, to_day: date | None) -> bool:
