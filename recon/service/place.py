@@ -12,6 +12,7 @@ from recon.mirror import events as mirror_events
 from recon.service import events
 from recon.service.jobs import said
 from recon.service.lines import Lines
+from recon.service.turns import Turns
 from recon.sources.hooks import AnyHook, Hook, MirrorHook
 from recon.workspace import Workspace
 
@@ -29,6 +30,7 @@ class Place:
     answer_seconds: float = ANSWER_SECONDS
     looking: asyncio.Task[int | None] | None = None  # at the database, for whoever asks whether the service is ready
     waiting: int = 0  # senders of a mirror's events that wait for what comes of theirs
+    turns: Turns = field(default_factory=Turns)  # of those who have the source of a mirror asked
     lines: Lines = field(init=False)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _working: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])

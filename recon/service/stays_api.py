@@ -29,6 +29,7 @@ from recon.service.answers import USUAL, Turned, problems
 from recon.service.callers import Guarded, Operator, Organization, Viewer, in_scope
 from recon.service.place import Place
 from recon.service.tokens import Caller
+from recon.service.turns import RETRY_SECONDS
 from recon.sources.hooks import MirrorHook
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
@@ -36,7 +37,6 @@ from recon.workspace import Workspace
 MIRROR, ORIGIN = "stays_reservations", "stays"
 MOST = 500  # records in a page that the source is asked for
 PATIENCE_SECONDS = 5.0  # to wait for a run that goes on; then the caller is told to come again
-RETRY_SECONDS = 30
 
 router = APIRouter(
     prefix="/reconciliation", route_class=Guarded, tags=["reservations"], responses=USUAL | problems(500, 502)
@@ -122,9 +122,9 @@ def reconcile(
     """One run of the mirror in this organisation. What is written goes by a plan that a standing sign-off covers; where none
     does, nothing is written, and the answer names the plan. The days bound what is counted and which orphans are looked at;
     what Stays tells as changed is brought here whatever its day. More orphans than the cap are all left alone."""
-    with _about(request, who, organization_id) as (place, workspace, scope, _):
-        if first and last:
-            missing.in_order(first, last)
+    if first and last:
+        missing.in_order(first, last)
+    with _about(request, who, organization_id) as (place, workspace, scope, _), place.turns.one(scope):
         found = scan.reconcile(
             place.database, workspace, MIRROR, scope, page_size=limit, cancels=auto_cancel, first=first, last=last,
             now=datetime.now(UTC), patience=PATIENCE_SECONDS,
@@ -196,7 +196,7 @@ def absent(
     last: Annotated[date, LAST],
 ) -> MissingAnswer:
     """Asks Stays now, and writes nothing. One whose check-in cannot be read is told whatever the days."""
-    with _about(request, who, organization_id) as (place, _, scope, (spec, feed)):
+    with _about(request, who, organization_id) as (place, _, scope, (spec, feed)), place.turns.one(scope):
         days = missing.in_order(first, last)
         found = missing.live(place.database, spec, feed, scope, days)
     data = MissingData(
@@ -332,7 +332,7 @@ def auto_sync(
 ) -> DayAnswer:
     """Fetches the day's reservations, compares them, and writes those that are missing, and what differs in the others.
     Nothing is cancelled for being absent. What is written goes by a plan that a standing sign-off covers."""
-    with _about(request, who, organization_id) as (place, workspace, scope, _):
+    with _about(request, who, organization_id) as (place, workspace, scope, _), place.turns.one(scope):
         now = datetime.now(UTC)
         wanted = day or now.date()
         found = missing.sync_day(place.database, workspace, MIRROR, scope, wanted, now=now, patience=PATIENCE_SECONDS)

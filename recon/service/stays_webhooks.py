@@ -71,7 +71,8 @@ def process(
     hook, scope = _hook(place), in_scope(who, organization_id)
     if scope not in hook.scopes(place.workspace.variables):
         raise Turned(404, "The settings do not name this organisation.", todo="Add it to RECON_STAYS_ORGANIZATIONS.")
-    done = events.work_off(place.database, who.workspace(place.workspace), hook, scope, limit, everything=True)
+    with place.turns.one(scope):
+        done = events.work_off(place.database, who.workspace(place.workspace), hook, scope, limit, everything=True)
     return ProcessAnswer(data=Processed(**done.as_dict()))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from recon.database import tables
 from recon.database.connect import Database
+from recon.errors import OutsideFailed
 from recon.service import stays_api
 from recon.stand_ins.faults import Fault
 from recon.workspace import Workspace
@@ -314,6 +317,47 @@ def test_nobody_gets_past_a_role_or_an_organisation(kept: Mirror) -> None:
             assert post(service, f"{RESERVATIONS}{COAST}", limit=limit).status == 422
         assert post(service, f"{DAY}{COAST}", date="tomorrow").status == 422
     assert kept.stays.faults.requests == []
+
+
+def test_the_first_and_the_last_day_of_the_calendar_are_days(kept: Mirror) -> None:
+    """RES-08, RES-10: nothing goes wrong at the ends of what a date can be."""
+    kept.stays.add(COAST, "FN26J")
+    with client(kept) as service:
+        found = service.get(f"{MISSING}{COAST}", checkInFrom="0001-01-01", checkInTo="9999-12-31")
+        assert [item["external_id"] for item in found.json["data"]["reservations"]] == ["FN26J"]
+        for day in ("0001-01-01", "9999-12-31"):
+            assert service.get(f"{MISSING}{COAST}", checkInFrom=day, checkInTo=day).json["data"]["fetched"] == 0
+            assert reconciled(post(service, f"{DAY}{COAST}", date=day))["fetched"] == 0
+
+
+def test_nobody_keeps_all_others_waiting(kept: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RES-15, SYN-08: of one organisation, and of all together, so many requests are at work; who is left answers at once."""
+    began, let_go = threading.Semaphore(0), threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        began.release()
+        assert let_go.wait(30)
+        raise OutsideFailed("It did not answer.")
+
+    monkeypatch.setattr(stays_api.missing, "live", slow)
+
+    def ask(organisation: str) -> int:
+        return service.get(f"{MISSING}{organisation}", **DAYS).status
+
+    with client(kept) as service, ThreadPoolExecutor(10) as callers:
+        asked_for = [callers.submit(ask, organisation) for organisation in [COAST] * 3 + [HILLS] * 3 + [TOWN] * 2]
+        try:
+            assert all(began.acquire(timeout=30) for _ in asked_for)
+            turned = service.get(f"{MISSING}{COAST}", **DAYS)
+            assert (turned.status, turned.headers["retry-after"]) == (409, "30")
+            for path in (RESERVATIONS, DAY, "/staysnet/webhooks/process/"):
+                assert service.post(f"{path}{COAST}").status == 409
+            assert ask(TOWN) == 503
+            assert service.get(f"{HEALTH}{COAST}").status == 200
+        finally:
+            let_go.set()
+        assert [one.result() for one in asked_for] == [502] * 8
+        assert ask(COAST) == 502
 
 
 def test_who_comes_while_a_run_goes_on_is_told_to_come_again(kept: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
