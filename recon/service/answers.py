@@ -31,6 +31,8 @@ from recon.errors import (
 from recon.service.tokens import NoKey, TokenRefused
 
 RETRY_SECONDS = 30  # when one may ask again while there is no database
+AGAIN = f"Try again in {RETRY_SECONDS} seconds."
+NOTHING_KEPT = f"Nothing was kept. Send it again in {RETRY_SECONDS} seconds."  # of an event
 LONGEST_SAID = 2_000  # characters of one part of an error
 _log = logging.getLogger("recon.service")
 
@@ -134,7 +136,11 @@ def refused(request: Request, error: ReconError) -> JSONResponse:
     if status == 500:
         _log.error("%s: %s", type(error).__name__, error)
         return unforeseen(request)
-    return _answer(request, status, error.as_dict(), _HEADERS.get(status, {}))
+    document = error.as_dict()
+    if isinstance(error, (DatabaseUnreachable, EmbeddedUnavailable)):  # where it is, is for whoever runs the service
+        _log.error("%s: %s", type(error).__name__, error)
+        document |= {"why": "", "next": error.todo if error.todo == NOTHING_KEPT else AGAIN}
+    return _answer(request, status, document, _HEADERS.get(status, {}))
 
 
 def unforeseen(request: Request) -> JSONResponse:

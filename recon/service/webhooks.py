@@ -23,13 +23,12 @@ from pydantic import BaseModel, Field
 
 from recon.errors import DatabaseUnreachable, ReconError
 from recon.service import inbox, origins
-from recon.service.answers import RETRY_SECONDS, Turned, problems
+from recon.service.answers import NOTHING_KEPT, Turned, problems
 from recon.service.inbox import PENDING, Event
 from recon.service.place import Place
 from recon.service.tokens import spelled
 from recon.sources.hooks import AnyHook, MirrorHook
 
-NOTHING_KEPT = f"Nothing was kept. Send it again in {RETRY_SECONDS} seconds."
 TOKEN = "RECON_SERVICE_TOKEN"
 MOST_WAITING = 4  # senders that wait for what comes of their event; the others are answered once it is kept
 

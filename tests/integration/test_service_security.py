@@ -410,14 +410,19 @@ def test_every_request_has_an_id_and_one_line_in_the_log(
     assert not [name for name in crossed.headers if name.startswith("access-control")]
 
 
-def test_without_a_database_requests_are_told_to_come_again(workspace: Workspace) -> None:
+def test_without_a_database_requests_are_told_to_come_again(
+    workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SYN-09: where the database is stands in the log, and not in the answer."""
     (workspace.root / "reconciliations" / "stays.yaml").write_text(two_houses.SPEC, encoding="utf-8")
     with asked(application(workspace, Database("postgresql://ann@127.0.0.1:1/none"))) as client:
         for path in ("/reconciliations/stays/runs", "/plans/stays_1", "/readyz"):
             answer = client.get(path)
             is_problem(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
-        assert "127.0.0.1" not in client.get("/readyz").text
+            assert "127.0.0.1" not in answer.text
+            assert "127.0.0.1" in caplog.text
+            caplog.clear()
 
 
 def test_over_real_connections_headers_have_an_end_and_slow_ones_hold_up_nobody(
