@@ -12,7 +12,7 @@ from psycopg import errors as pg_errors
 
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.errors import Locked
+from recon.errors import Locked, ReconError, of_place
 
 PENDING, RUNNING, SUCCESS, PARTIAL, FAILED = "pending", "running", "success", "partial", "failed"
 COUNTS = ("fetched", "created", "updated", "orphaned", "deleted", "errors")
@@ -69,8 +69,14 @@ def one_at_a_time(
                 holder.execute("SELECT pg_advisory_unlock_all()")
                 holder.commit()
     except BaseException as error:
-        _failed(database, identity, str(error) or type(error).__name__)
+        _failed(database, identity, _said(error))
         raise
+
+
+def _said(error: BaseException) -> str:
+    """Why a run ended; of what is not ours the kind only, for its text may hold values of records."""
+    known = of_place(error) or error
+    return str(known) if isinstance(known, ReconError) else f"something unforeseen went wrong ({type(known).__name__})"
 
 
 def _lock(session: Session, what: str) -> None:

@@ -31,6 +31,7 @@ from recon.errors import (
     SpecError,
     UsageError,
     did_you_mean,
+    of_place,
     visible,
 )
 from recon.matching import keys as texts
@@ -293,9 +294,12 @@ class _Turn:
             self._reconcile(part, came)
         except DatabaseUnreachable:
             raise
-        except ReconError as error:
-            part.failed, part.ended_by = f"{error.what} {error.why}".strip(), error
-            part.source_errors += isinstance(error, OutsideFailed)
+        except (ReconError, OSError) as error:
+            known = error if isinstance(error, ReconError) else of_place(error)
+            if known is None:
+                raise
+            part.failed, part.ended_by = f"{known.what} {known.why}".strip(), known
+            part.source_errors += isinstance(known, OutsideFailed)
         if self.wish.execute and self.spec.follow_ups:
             self._follow_up(part)
         return part

@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import recon
+from recon.errors import of_place
 from recon.service import answers
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Ground:
         except ClientDisconnect:
             pass  # nobody is there to answer
         except Exception as error:
-            _log.error("unforeseen %s at %s", type(error).__name__, _where(error))
+            place = of_place(error)
+            _log.error("unforeseen %s%s at %s", type(error).__name__, f" ({place})" if place else "", _where(error))
             if answer.status is not None:
                 raise  # half an answer is out: the connection has to end
             await answers.unforeseen(request)(request.scope, receive, answer)

@@ -25,7 +25,7 @@ from recon.mirror.silence import silence
 from recon.mirror.sync import Part
 from recon.outside.interface import Mirrored
 from recon.service import schedules
-from recon.service.answers import USUAL, Turned, problems
+from recon.service.answers import USUAL, Turned, clean, problems
 from recon.service.callers import Guarded, Operator, Organization, Viewer, in_scope
 from recon.service.place import Place
 from recon.service.tokens import Caller
@@ -270,7 +270,7 @@ def healthy(who: Viewer, request: Request, organization_id: Organization) -> Hea
     issues = [
         HealthIssue(
             code=issue.rule.code, level="unhealthy" if issue.rule.level == "unhealthy" else "degraded",
-            message=issue.what, why=issue.rule.why,
+            message=clean(request, issue.what), why=issue.rule.why,
         )
         for issue in found.issues
     ]  # fmt: skip

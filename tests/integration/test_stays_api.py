@@ -330,6 +330,38 @@ def test_the_first_and_the_last_day_of_the_calendar_are_days(kept: Mirror) -> No
             assert reconciled(post(service, f"{DAY}{COAST}", date=day))["fetched"] == 0
 
 
+def test_what_ends_a_run_is_told_to_whoever_runs_it_without_values(
+    kept: Mirror, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RES-09, SYN-07: a folder that cannot be written is named in the log; what nobody thought of, by its kind."""
+    kept.stays.add(COAST, "FN26J")
+    kept.sign()
+    folder = kept.workspace.root / "sql" / "backfills"
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("no folder")
+    with client(kept) as service:
+        assert service.post(f"{RESERVATIONS}{COAST}").status == 500
+        assert f"{folder}" in caplog.text
+        (issue,) = (one for one in healthy(service) if one["code"] == "last_failed")
+        assert "sql/backfills" in issue["message"]
+        assert str(kept.workspace.root) not in issue["message"]
+        caplog.clear()
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise ValueError("guest Ida Secret")
+
+        monkeypatch.setattr("recon.mirror.sync.mirrored.fetch", broken)
+        assert service.post(f"{RESERVATIONS}{COAST}").status == 500
+        (issue,) = (one for one in healthy(service) if one["code"] == "last_failed")
+    ((error,),) = rows(kept.database, "SELECT error FROM recon.sync_runs ORDER BY created_at DESC LIMIT 1")
+    assert error == "something unforeseen went wrong (ValueError)"
+    assert "Ida" not in caplog.text + issue["message"]
+
+
+def healthy(service: Client) -> list[dict[str, Any]]:
+    return service.get(f"{HEALTH}{COAST}").json["data"]["health"]["issues"]
+
+
 def test_nobody_keeps_all_others_waiting(kept: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     """RES-15, SYN-08: of one organisation, and of all together, so many requests are at work; who is left answers at once."""
     began, let_go = threading.Semaphore(0), threading.Event()
