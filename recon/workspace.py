@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import tomllib
 import unicodedata
 from collections.abc import Mapping
@@ -266,9 +267,15 @@ def reason(text: str, of: str) -> str:
     return text
 
 
+# What shows nothing, and Python calls printable: two names that look the same would be two people's.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
 def person(name: str, todo: str = "Set RECON_USER to your name.") -> str:
     """The name of a person, if it is one that can be read. Raises UsageError."""
-    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME or _UNSEEN.search(name):
         raise UsageError(
             f"{name[:LONGEST_NAME]!r} is no name.",
             why=f"A name has letters that can be seen, and at most {LONGEST_NAME} of them.",

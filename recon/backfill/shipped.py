@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from recon.backfill import standing
 from recon.backfill.sign_off import UNDOABLE
-from recon.backfill.standing import SHIPS, Limits, Standing, environment_of
+from recon.backfill.standing import Limits, Standing, environment_of
+from recon.backfill.voices import SHIPS
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.workspace import Workspace

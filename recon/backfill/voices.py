@@ -12,6 +12,7 @@ from recon.errors import NotApproved, UsageError
 from recon.workspace import SignOffPolicy, same_person
 from recon.workspace import person as checked
 
+SHIPS = "ships with recon"  # who gives what ships: no person, so that nobody is taken for one who looked
 DEMO_PREFIX = "demo-"  # demo-analyst and demo-reviewer act in the demo database only
 RECORDED, SIGNED = "recorded", "signed"
 
@@ -100,11 +101,13 @@ def stricter(policy: SignOffPolicy, planned: Mapping[str, Any]) -> SignOffPolicy
 
 
 def acting(actor: str, database: Database) -> None:
-    """Refuse a name that nobody can read, and the demo's people outside of the demo. Raises NotApproved."""
+    """Refuse a name that nobody can read or has, and the demo's people outside of the demo. Raises NotApproved."""
     try:
         checked(actor)
     except UsageError as error:
         raise NotApproved(error.what, why=error.why, todo=error.todo) from error
+    if same_person(actor, SHIPS):
+        raise NotApproved(f"{actor} is no person.", todo="Set RECON_USER to your name.")
     if actor.strip().casefold().startswith(DEMO_PREFIX) and not database.demo:
         raise NotApproved(
             f"{actor} acts in the demo database only.", todo="Set RECON_USER to your name, or leave it unset."

@@ -13,7 +13,8 @@ from recon import screens_run
 from recon.backfill import bundle, shipped, standing
 from recon.backfill import plan as plans
 from recon.backfill.shipped import Shipped
-from recon.backfill.standing import SHIPS, Standing
+from recon.backfill.standing import Standing
+from recon.backfill.voices import SHIPS
 from recon.commands.place import look_closer
 from recon.database.connect import Database
 from recon.errors import NotApproved
