@@ -51,7 +51,7 @@ def worker(
     opened = open_database(place, database)
 
     def log(text: str, document: dict[str, object]) -> None:
-        _line(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}", document, as_json)
+        _line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}", document, as_json)
 
     until = supervised.until_stdin_ends if until_stdin_ends else None
     failed = service.work(opened, place, log, once=once, until=until)
@@ -126,7 +126,7 @@ def _worker_of(place: Workspace, database: str | None, as_json: bool) -> Abstrac
         environment["RECON_DATABASE_URL"] = database
 
     def tell(text: str) -> None:
-        _line(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {text}", {"event": "worker", "says": text}, as_json)
+        _line(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ} {text}", {"event": "worker", "says": text}, as_json)
 
     return supervised.worker(arguments, environment, tell)
 

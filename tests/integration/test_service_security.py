@@ -6,7 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from recon.database.connect import Database
 from recon.errors import UsageError
-from recon.service import tokens
+from recon.service import logs, tokens
 from recon.service.answers import Problem
 from recon.service.middleware import LARGEST
 from recon.stand_ins.server import served
@@ -411,6 +413,19 @@ def test_every_request_has_an_id_and_one_line_in_the_log(
         "OPTIONS", "/reconciliations", {"Origin": "https://evil.invalid", "Access-Control-Request-Method": "GET"}
     )
     assert not [name for name in crossed.headers if name.startswith("access-control")]
+
+
+def test_times_in_the_log_are_in_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYN-09: they stand beside documents whose times are."""
+    record = logging.LogRecord("recon", logging.INFO, "", 1, "what happened", None, None)
+    record.created, record.request = datetime(2026, 3, 2, 1, tzinfo=UTC).timestamp(), ""
+    monkeypatch.setenv("TZ", "America/Sao_Paulo")
+    time.tzset()
+    try:
+        assert logs.Lines("%(asctime)s %(request)s%(message)s").format(record) == "2026-03-02 01:00:00Z what happened"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_without_a_database_requests_are_told_to_come_again(
