@@ -80,7 +80,7 @@ USUAL = problems(400, 401, 403, 404, 408, 409, 413, 414, 422, 503)
 
 _KINDS = {
     400: "BadRequest", 401: "NotSignedIn", 403: "NotAllowed", 404: "NotFound", 405: "WrongMethod", 408: "TooSlow",
-    413: "TooLarge", 414: "TooLong", 415: "WrongType", 503: "Unavailable",
+    413: "TooLarge", 414: "TooLong", 415: "WrongType", 431: "TooLong", 503: "Unavailable",
 }  # fmt: skip
 
 

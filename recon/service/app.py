@@ -15,7 +15,7 @@ import recon
 from recon.database.connect import Database
 from recon.errors import UsageError
 from recon.service import admin_api, answers, health, plans_api, reconciliations, stays_api, stays_webhooks, webhooks
-from recon.service.middleware import Ground
+from recon.service.middleware import HEADER_BYTES, Ground
 from recon.service.place import ANSWER_SECONDS, Place
 from recon.systems import webhooks as hooks_by_origin
 from recon.workspace import Workspace
@@ -27,7 +27,6 @@ ROUTERS = (
 )  # fmt: skip
 GRACE_SECONDS = 30  # for requests that are being answered when the service is told to end
 IDLE_SECONDS = 5  # after which a connection that asks nothing more is closed
-HEADER_BYTES = 32 * 1024  # of all the headers of a request
 AT_ONCE = 200  # connections; who comes on top of them is told to come again (503)
 
 ABOUT = """\

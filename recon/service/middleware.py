@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LARGEST = 1024 * 1024  # bytes of a body
 BODY_SECONDS = 30.0  # within which a whole body arrives
 LONGEST_ADDRESS = 8_192  # bytes of path and query
+HEADER_BYTES = 32 * 1024  # of all the headers of a request
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,64}")  # an id of somebody else's that may stand in our log
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _HEADERS = {
@@ -97,6 +98,9 @@ class Ground:
         length = request.headers.get("content-length", "0")
         if len(path) + len(query) > LONGEST_ADDRESS:
             return answers.refused(request, answers.Turned(414, "The address is too long."))
+        # The server stops what comes in pieces; what comes in one piece gets by it.
+        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > HEADER_BYTES:
+            return answers.refused(request, answers.Turned(431, "The headers are too long.", Connection="close"))
         if _CONTROL.search(unquote_to_bytes(path)) or b"\x00" in unquote_to_bytes(query):
             wrong = "The address holds characters that no name has."
             return answers.refused(request, answers.Turned(400, wrong, why="A NUL or another control character."))

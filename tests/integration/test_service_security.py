@@ -368,6 +368,7 @@ def test_bodies_that_are_too_large_or_no_json_are_turned_away(
     is_problem(client.get("/nowhere"), 404)
     is_problem(client.get("/docs"), 404)
     is_problem(client.get("/reconciliations?x=" + "a" * 9_000), 414)
+    is_problem(client.ask("GET", "/healthz", {"X": "a" * 33_000}), 431)
     assert everything(database) == before
 
 
