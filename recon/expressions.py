@@ -445,6 +445,12 @@ def at_moment(tree: exp.Expr, moment: exp.Expr) -> exp.Expr:
     return holder.this
 
 
+def asks_for_now(tree: exp.Expr) -> bool:
+    """Whether its value depends on when it is looked at."""
+    nodes = exp.Paren(this=tree.copy()).find_all(exp.Func)
+    return any(not isinstance(node, _NODES) and _function_name(node) == "now" for node in nodes)
+
+
 def _is_text(tree: exp.Expr, columns: Mapping[Side, Mapping[str, str]]) -> bool:
     """Whether an operand surely gives text: a column of a text type, or a text function of one."""
     while isinstance(tree, exp.Paren):

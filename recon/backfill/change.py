@@ -121,6 +121,13 @@ class Change:
         return self.columns.index(name) + 1
 
     @property
+    def moments(self) -> frozenset[str]:
+        """The images that may hold when the plan was made: those of columns that some action gives `now()`."""
+        values = (*self.pairs, *self.sets, *self.inserts)
+        asked = {value.column for value in values if expressions.asks_for_now(value.tree)}
+        return frozenset(f"after_{self.number(name)}" for name in asked)
+
+    @property
     def shape(self) -> Shape:
         source = self.bound.spec.source.keys
         return Shape(tuple(self.keys), tuple(source), self.columns, bool(self.inserts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 import recon
 from recon.backfill import bundle, change, contents, lint, outside_bundle, review_page, scripts, states, veils
 from recon.backfill.absences import Lookup, Records
-from recon.backfill.change import Change
+from recon.backfill.change import Change, Shape
 from recon.backfill.limits import LIMITS
 from recon.backfill.staging import Draft, Staged, stage
 from recon.database import relations, roles, tables
@@ -182,8 +182,25 @@ def _same(session: Session, workspace: Workspace, draft: Draft, found: Staged, w
             return None
         if document["files"][bundle.OUTSIDE] != sha:
             return None
-    changes = bundle.staged_digest(session, found.change.shape, draft.plan)
-    return waiting["plan"] if document["files"][bundle.CHANGES] == changes else None
+    shape, signed = found.change.shape, document["files"][bundle.CHANGES]
+    if bundle.staged_digest(session, shape, draft.plan) == signed:
+        return waiting["plan"]
+    moments = found.change.moments
+    if not moments or session.value("SELECT to_regclass($1)::oid", f"recon.staged_{waiting['plan']}") is None:
+        return None
+    intact = bundle.staged_digest(session, shape, waiting["plan"]) == signed
+    return waiting["plan"] if intact and _alike(session, shape, moments, waiting["plan"], draft.plan) else None
+
+
+def _alike(session: Session, shape: Shape, moments: Collection[str], older: str, newer: str) -> bool:
+    """Whether two plans stage the same but for when they were made, which `now()` wrote into these columns."""
+    columns = ", ".join(
+        f'"{name}" IS NULL' if name in moments else f'"{name}"'
+        for name in shape.staged_columns  # names of our own
+    )
+    one, other = (f"SELECT {columns} FROM {tables.own('staged', plan).sql(DIALECT)}" for plan in (older, newer))  # noqa: S608
+    differ = f"({one} EXCEPT ALL {other}) UNION ALL ({other} EXCEPT ALL {one})"
+    return session.value(f"SELECT count(*) FROM ({differ}) AS differ") == 0  # noqa: S608
 
 
 @contextmanager

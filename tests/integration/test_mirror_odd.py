@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from recon.backfill import sign_off
 from recon.database.connect import Database
+from recon.mirror.health import look
 from recon.workspace import Workspace
 from tests.copies import Copies
-from tests.mirrored import COAST, HILLS, NOW, Mirror, at_once, mirror, prepared
+from tests.mirrored import COAST, HILLS, NAME, NOW, Mirror, at_once, mirror, prepared
 from tests.support import execute, rows
 
 pytestmark = pytest.mark.one_engine
@@ -110,3 +112,20 @@ def test_a_day_that_no_calendar_has_stops_nobody(kept: Mirror) -> None:
     assert done.stats["created"] == 2
     assert kept.here(HILLS) == {"FA2": "confirmed"}
     assert kept.sync(scopes=[COAST, HILLS], now=NOW + HALF_AN_HOUR).parts[0].failed is None
+
+
+def test_a_plan_that_waits_stays_the_one_while_runs_go_on(kept: Mirror) -> None:
+    """RES-05: that its times of change would be later ones is nothing new; a reviewer signs for what was read."""
+    execute(kept.database, "UPDATE recon.standing_sign_offs SET withdrawn_at = now(), withdrawn_by = 'rita'")
+    kept.hold(COAST, "FA1", "FA2")
+    kept.stays.add(COAST, "FA1", check_out="2026-01-20")
+    kept.stays.add(COAST, "NEW", kind="canceled")
+    kept.stays.add(COAST, "FA2")
+    waits = kept.sync(scopes=[COAST]).parts[0].plan
+    assert kept.sync(scopes=[COAST], now=NOW + HALF_AN_HOUR).parts[0].plan == waits
+    kept.stays.change(COAST, "FA2", guest="Rui Lima", guestsDetails={"list": [{"name": "Rui Lima"}]})
+    other = kept.sync(scopes=[COAST], now=NOW + 2 * HALF_AN_HOUR).parts[0].plan
+    assert other != waits
+    sign_off.approve(kept.database, kept.workspace, other or "", "rita")
+    assert kept.sync(scopes=[COAST], now=NOW + 3 * HALF_AN_HOUR).status == "success"
+    assert kept.here() == {"FA1": "confirmed", "FA2": "confirmed", "NEW": "cancelled"}
