@@ -425,6 +425,13 @@ def _supersede(session: Session, reconciliation: str, plan: str, actor: str, sco
         states.move(session, older, "superseded", actor, by=plan)
 
 
+def retire(database: Database, run: Run, actor: str) -> None:
+    """Put the plans that wait out of the way, for a run of their scope found that nothing is left to change."""
+    with database.session() as session:
+        session.execute("SELECT pg_advisory_xact_lock($1::int, hashtext($2))", tables.LOCK_SPACE, run.reconciliation)
+        _supersede(session, run.reconciliation, run.run, actor, _of(run))
+
+
 # -- what is kept ----------------------------------------------------------------------------------------
 
 

@@ -377,6 +377,7 @@ class _Turn:
 
     def _plan(self, part: Part, run: Run, lookup: AtSource) -> Plan | None:
         if not (run.other_side.get("missing") or run.outcomes.get("changed") or run.outcomes.get("orphan")):
+            plans.retire(self.database, run, self.workspace.actor)
             return None
         try:
             return self._made(run, lookup)

@@ -129,3 +129,22 @@ def test_a_plan_that_waits_stays_the_one_while_runs_go_on(kept: Mirror) -> None:
     sign_off.approve(kept.database, kept.workspace, other or "", "rita")
     assert kept.sync(scopes=[COAST], now=NOW + 3 * HALF_AN_HOUR).status == "success"
     assert kept.here() == {"FA1": "confirmed", "FA2": "confirmed", "NEW": "cancelled"}
+
+
+def test_a_plan_waits_no_longer_once_nothing_is_left_to_change(kept: Mirror) -> None:
+    """RES-05: what was to be written is no longer the case, so nobody is asked to sign for it; others wait as they are."""
+    execute(kept.database, "UPDATE recon.standing_sign_offs SET withdrawn_at = now(), withdrawn_by = 'rita'")
+    for scope in (COAST, HILLS):
+        kept.hold(scope, "FA1")
+        kept.stays.add(scope, "FA1", check_out="2026-01-20")
+    waiting = [part.plan for part in kept.sync(scopes=[COAST, HILLS]).parts]
+    kept.stays.change(COAST, "FA1", check_out="2026-01-14")
+    done = kept.sync(scopes=[COAST, HILLS], now=NOW + HALF_AN_HOUR)
+    assert [part.awaits is None for part in done.parts] == [True, False]
+    states = dict(rows(kept.database, "SELECT plan, state FROM recon.plans"))
+    assert [states[plan] for plan in waiting] == ["superseded", "planned"]
+    health = look(
+        kept.database, kept.workspace.spec(NAME), COAST, now=NOW + HALF_AN_HOUR, interval=HALF_AN_HOUR, origin="stays",
+        silent=None,
+    )  # fmt: skip
+    assert health.issues == ()
