@@ -24,11 +24,12 @@ import json, resource, sys, time
 from pathlib import Path
 from recon.database.connect import Database
 from recon.mirror import sync
+from recon.mirror.parts import Wish
 from recon.workspace import Workspace
 workspace, database = Workspace(Path(sys.argv[1])), Database(sys.argv[2])
 for _ in sys.stdin:
     began = time.perf_counter()
-    done = sync.sync(database, workspace, sys.argv[3], sync.Wish(cause="schedule"))
+    done = sync.sync(database, workspace, sys.argv[3], Wish(cause="schedule"))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps([time.perf_counter() - began, memory / 1024, done.status, done.stats, done.error]), flush=True)
 """

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from recon.mirror import log
 from recon.mirror.lookups import AWAITS, CANCELLED, HELD_BACK
-from recon.mirror.sync import Part, Synced
+from recon.mirror.parts import Part, Synced
 from recon.screens import console, table
 
 SHOWN = 10  # messages and orphans of one scope; --json gives more

@@ -15,7 +15,7 @@ from recon.backfill import absences, standing
 from recon.database import tables
 from recon.database.connect import Database
 from recon.mirror import sync
-from recon.mirror.sync import Part, Synced, Wish
+from recon.mirror.parts import Part, Synced, Wish
 from recon.outside import client
 from recon.stand_ins.faults import Fault
 from recon.stand_ins.server import served

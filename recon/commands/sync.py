@@ -26,7 +26,7 @@ from recon.progress import spinner
 
 if TYPE_CHECKING:
     from recon.database.connect import Database
-    from recon.mirror.sync import Wish
+    from recon.mirror.parts import Wish
     from recon.workspace import Workspace
 
 

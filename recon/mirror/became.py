@@ -15,6 +15,7 @@ from recon.errors import visible
 from recon.matching.bind import bind
 from recon.mirror import sync
 from recon.mirror.asking import Asked
+from recon.mirror.parts import Part, Wish
 from recon.names import DIALECT, column, identifier
 from recon.outside.interface import Record
 from recon.sources.hooks import MirrorHook
@@ -66,7 +67,7 @@ def brought_in(
     found: Mapping[str, Record],
     now: datetime,
 ) -> dict[str | None, Came]:
-    wish = sync.Wish(
+    wish = Wish(
         scopes=[scope],
         cause="event",
         fetches=False,
@@ -84,7 +85,7 @@ def brought_in(
     return {record: _became(hook, record, part, decided.get(key), issues.get(key)) for record, key in keys.items()}
 
 
-def _became(hook: MirrorHook, record: str, part: sync.Part, outcome: str | None, issues: Sequence[str] | None) -> Came:
+def _became(hook: MirrorHook, record: str, part: Part, outcome: str | None, issues: Sequence[str] | None) -> Came:
     """What the mirror's run made of a record."""
     label = f"{hook.record} {record}"
     if issues:

@@ -17,7 +17,7 @@ from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.run import Run
 from recon.mirror import sync
-from recon.mirror.sync import Part, Wish
+from recon.mirror.parts import Part, Wish
 from recon.names import DIALECT, column, identifier, split_relation
 from recon.outside.interface import Bad, Mirrored, Record
 from recon.sources import mirrored

@@ -15,7 +15,7 @@ from recon.matching.bound import Bound
 from recon.matching.run import Run
 from recon.mirror import sync
 from recon.mirror.lookups import CANCELLED, HELD_BACK, PRESENT, live_here
-from recon.mirror.sync import Part, Wish
+from recon.mirror.parts import Part, Wish
 from recon.names import DIALECT, column
 from recon.sources import mirrored
 from recon.workspace import Workspace

@@ -6,22 +6,20 @@ standing sign-off, ledgered and verified, as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy.dialects.postgresql import insert
 from sqlglot import exp
 
-from recon import expressions, workflow
+from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import verify as verifying
 from recon.backfill.absences import Key, Lookup
 from recon.backfill.plan import Plan
 from recon.backfill.verify import Verification
-from recon.database import relations, tables
 from recon.database.connect import Database
 from recon.errors import (
     DatabaseUnreachable,
@@ -38,143 +36,20 @@ from recon.matching import keys as texts
 from recon.matching.bind import bind
 from recon.matching.pool import Filter
 from recon.matching.run import Run
-from recon.mirror import follow_ups, follow_ups_kept, log
-from recon.mirror.lookups import AWAITS, CANCELLED, HELD_BACK, AtSource, HeldBack
+from recon.mirror import follow_ups, follow_ups_kept, log, marks
+from recon.mirror.lookups import CANCELLED, HELD_BACK, AtSource, HeldBack
+from recon.mirror.parts import Part, Synced, Wish, ended
 from recon.names import DIALECT, column
-from recon.outside.interface import Bad, Mirrored, Record, open_feed
+from recon.outside.interface import Mirrored, open_feed
 from recon.sources import mirrored
 from recon.spec import Reconciliation
 from recon.whole_way import approve_unattended
 from recon.workspace import Workspace
 
-OVERLAP = timedelta(
-    minutes=10
-)  # what changed shortly before the last fetch is fetched again: clocks differ, pages shift
-CALENDAR = date(1900, 1, 1), date(9000, 1, 1)  # the days that a source is asked about; others are mistyped
-SHOWN = 100  # messages and orphans that are kept of one scope
+# what changed shortly before the last fetch is fetched again: clocks differ, pages shift
+OVERLAP = timedelta(minutes=10)
 
 Progress = Callable[[str], None]  # is told which scope is at work
-
-
-@dataclass
-class Part:
-    """What a run did in one scope.
-
-    Args:
-        scope: which.
-        fetched: records that came from the source.
-        created, updated: records that were written here.
-        orphaned: live records here that the source no longer has, by its own word.
-        cancelled: of these, how many a plan has set.
-        held_back: of these, how many were left alone: too many at once, or nobody asked for it.
-        deleted: jobs that were removed because their record no longer wants them.
-        errors: what went wrong with single records, of the first hundred: record and error.
-        error_count: with how many.
-        source_errors: of these, how often the source gave no answer, or a record that cannot be read.
-        run, plan: what was decided and written by.
-        awaits: the plan that a person must sign for, and why.
-        failed, ended_by: what ended this scope's turn, in words and as it was raised.
-        orphans: what was found out about each suspect: key, identity, and what came of it.
-    """
-
-    scope: str
-    fetched: int = 0
-    created: int = 0
-    updated: int = 0
-    orphaned: int = 0
-    cancelled: int = 0
-    held_back: int = 0
-    deleted: int = 0
-    errors: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
-    error_count: int = 0
-    source_errors: int = 0
-    run: str | None = None
-    plan: str | None = None
-    awaits: str | None = None
-    failed: str | None = None
-    ended_by: ReconError | None = None
-    orphans: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-    def wrong(self, error: str, record: str = "") -> None:
-        """Count what went wrong with a record, and keep its message."""
-        self.error_count += 1
-        if len(self.errors) < SHOWN:
-            self.errors.append({"record": record, "error": error})
-
-    @property
-    def suspects(self) -> list[dict[str, Any]]:
-        """What was found out about each suspect, and what came of it: nothing is cancelled by a plan that waits."""
-        waits = self.awaits is not None
-        return [{**told, "said": AWAITS} if waits and told["said"] == CANCELLED else told for told in self.orphans]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return {
-            "fetched": self.fetched, "created": self.created, "updated": self.updated, "orphaned": self.orphaned,
-            "deleted": self.deleted, "errors": self.error_count + (self.failed is not None),
-        }  # fmt: skip
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the log keeps of it."""
-        return {
-            "scope": self.scope, **self.counts, "cancelled": self.cancelled, "held_back": self.held_back,
-            "run": self.run, "plan": self.plan, "awaits": self.awaits, "failed": self.failed,
-            "messages": self.errors, "orphans": self.suspects[:SHOWN],
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Synced:
-    """How a run of a mirror ended."""
-
-    id: str
-    reconciliation: str
-    status: str
-    parts: tuple[Part, ...]
-    error: str | None
-
-    @property
-    def stats(self) -> dict[str, int]:
-        """The counts of all scopes together."""
-        return {name: sum(part.counts[name] for part in self.parts) for name in log.COUNTS}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The document of `recon sync --json`."""
-        return {
-            "id": self.id, "reconciliation": self.reconciliation, "status": self.status, "stats": self.stats,
-            "scopes": [part.as_dict() for part in self.parts], "error": self.error,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a run of a mirror is asked to do.
-
-    Args:
-        scopes: only these; None: all that the settings name.
-        cause: what asks for it: schedule, person, request or event.
-        execute: write; else fetch and decide only.
-        fetches: ask the source what changed and what it has; else take what is here (events bring their own records).
-        cancels: take orphans for orphans; else they are only told.
-        from_day, to_day: only live records of these days (inclusive, UTC) are taken for orphans; None: no bound.
-        records: brings in records beforehand, of a scope: what events are about.
-        decided: is told the run of matching of a scope, once all is decided and nothing is written yet.
-        patience: seconds to wait for a run that goes on.
-        suite: prove the whole by the suite of checks too; else each plan by its own verify.sql only, and the whole by the
-            next run.
-    """
-
-    scopes: Sequence[str] | None = None
-    cause: str = "person"
-    execute: bool = True
-    fetches: bool = True
-    cancels: bool = True
-    from_day: date | None = None
-    to_day: date | None = None
-    records: Callable[[Mirrored, str], Iterable[Sequence[Record | Bad]]] | None = None
-    decided: Callable[[Run], None] | None = None
-    patience: float = log.PATIENCE_SECONDS
-    suite: bool = True
 
 
 def sync(
@@ -213,7 +88,7 @@ def sync(
             for scope in scopes:
                 progress(scope)
                 parts.append(turn.take(scope))
-            done = _ended(identity, name, parts, turn.prove(parts))
+            done = ended(identity, name, parts, turn.prove(parts))
             log.end(database, identity, done.status, done.stats, [part.as_dict() for part in parts], done.error)
     finally:
         feed.close()
@@ -258,19 +133,6 @@ def open_mirror(spec: Reconciliation, workspace: Workspace) -> Mirrored:
             why="It cannot say what changed, what there is, and whether single records are there.",
         )
     return feed
-
-
-def _ended(identity: str, name: str, parts: Sequence[Part], short: Sequence[str]) -> Synced:
-    failed = [f"{part.scope}: {part.failed}" for part in parts if part.failed]
-    waits = [part.awaits for part in parts if part.awaits]
-    held = [f"{part.scope}: {part.held_back} orphans held back" for part in parts if part.held_back]
-    if parts and len(failed) == len(parts):
-        status = log.FAILED
-    elif failed or waits or held or short or any(part.error_count for part in parts):
-        status = log.PARTIAL
-    else:
-        status = log.SUCCESS
-    return Synced(identity, name, status, tuple(parts), "; ".join([*failed, *waits, *held, *short]) or None)
 
 
 @dataclass
@@ -324,11 +186,11 @@ class _Turn:
         if self.wish.records is not None:
             fetched = mirrored.take(self.database, self.spec, self.feed, self.wish.records(self.feed, part.scope))
         if self.wish.fetches:
-            until = _mark(self.database, self.spec.name, part.scope)
+            until = marks.mark(self.database, self.spec.name, part.scope)
             since = until - OVERLAP if until else None
             more = mirrored.fetch(self.database, self.spec, self.feed, part.scope, since)
             known = more.known_until(self.now, until)
-            _set_mark(self.database, self.spec.name, part.scope, "changed_until", known)
+            marks.set_mark(self.database, self.spec.name, part.scope, "changed_until", known)
             fetched.records += more.records
             fetched.keys |= more.since(until)  # what was fetched before is told once
             fetched.bad += more.bad
@@ -342,7 +204,7 @@ class _Turn:
         return fetched.keys
 
     def _compare_list(self, part: Part) -> None:
-        days = _live_days(self.database, self.spec, part.scope)
+        days = marks.live_days(self.database, self.spec, part.scope)
         try:
             if days is not None:
                 mirrored.compare_list(self.database, self.spec, self.feed, part.scope, days, self.now)
@@ -350,7 +212,7 @@ class _Turn:
             part.wrong(f"{error.what} {error.why}".strip())  # nobody is called absent by a list that was not read
             part.source_errors += 1
         else:
-            _set_mark(self.database, self.spec.name, part.scope, "listed_at", self.now)
+            marks.set_mark(self.database, self.spec.name, part.scope, "listed_at", self.now)
 
     # -- deciding and writing ------------------------------------------------------------------------------
 
@@ -359,10 +221,10 @@ class _Turn:
         part.run = run.run
         if self.wish.decided is not None:
             self.wish.decided(run)
-        _invalid(self.database, self.spec, run, part, came)
+        marks.invalid(self.database, self.spec, run, part, came)
         if not self.wish.execute:
             part.created, part.updated = run.other_side.get("missing", 0), run.outcomes.get("changed", 0)
-            part.orphaned = _suspected(self.database, self.spec, run)
+            part.orphaned = marks.suspected(self.database, self.spec, run)
             return
         lookup = AtSource(
             self.database, self.spec, self.feed, part.scope, self._only(part.scope), cancels=self.wish.cancels
@@ -477,7 +339,7 @@ class _Turn:
             query = exp.Select(expressions=[texts.as_text(bound.target_keys)]).from_(bound.target.aliased("t"))
             day = exp.cast(column("t", self.spec.target.date or ""), "date")
             values: list[object] = [scope]
-            query = query.where(_scope_is(self.spec, bound.target))
+            query = query.where(marks.scope_is(self.spec, bound.target))
             for bound_day, test in ((self.wish.from_day, exp.GTE), (self.wish.to_day, exp.LTE)):
                 if bound_day is not None:
                     values.append(bound_day)
@@ -495,90 +357,3 @@ class _Turn:
         for key, said in lookup.said.items():
             told = {"key": texts.shown(key), "identity": dict(lookup.identities.get(key, {})), "said": said}
             part.orphans.append(told | ({"error": lookup.errors[key]} if key in lookup.errors else {}))
-
-
-# -- what is asked of the database -----------------------------------------------------------------------
-
-
-def _scope_is(spec: Reconciliation, relation: relations.Relation) -> exp.Expr:
-    """That a record is of the scope that is $1."""
-    assert spec.scope is not None
-    wanted = exp.cast(exp.Parameter(this=exp.Literal.number(1)), relation.type_of(spec.scope))
-    return exp.EQ(this=column(relation.side, spec.scope), expression=wanted)
-
-
-def _suspected(database: Database, spec: Reconciliation, run: Run) -> int:
-    """How many records of a run are there here only, and would be asked for at the source."""
-    orphan = spec.backfill.orphan
-    if orphan is None or not run.outcomes.get("orphan"):
-        return 0
-    with database.session(read_only=True) as session:
-        bound = bind(session, spec)
-        decided = tables.own("decisions", run.run)
-        names = zip(bound.target_keys, bound.key_names("t"), strict=True)
-        same = [exp.EQ(this=key.copy(), expression=column("d", name)) for key, name in names]
-        query = exp.select("count(*)").from_(bound.target.aliased("t"))
-        query = query.join(exp.alias_(decided, "d", table=True), on=exp.and_(*same))
-        query = query.where(exp.EQ(this=column("d", "outcome"), expression=exp.Literal.string("orphan")))
-        if orphan.when is not None:
-            query = query.where(bound.resolve(expressions.parse(orphan.when, "t")))
-        return session.value(query.sql(DIALECT))
-
-
-def _live_days(database: Database, spec: Reconciliation, scope: str) -> tuple[date, date] | None:
-    """From which to which day (UTC) the records reach that may be orphans; None: there are none.
-
-    What is on no day of our calendar, infinity for one, is left out: no list can be asked for it.
-    """
-    orphan = spec.backfill.orphan
-    if orphan is None or spec.target.date is None:
-        return None
-    with database.session(read_only=True) as session:
-        bound = bind(session, spec)
-        day = exp.cast(column("t", spec.target.date), "date")
-        query = exp.Select(expressions=[exp.Min(this=day), exp.Max(this=day.copy())]).from_(bound.target.aliased("t"))
-        query = query.where(*bound.where("t"), _scope_is(spec, bound.target))
-        if orphan.when is not None:
-            query = query.where(bound.resolve(expressions.parse(orphan.when, "t")))
-        low, high = (exp.cast(exp.Literal.string(day.isoformat()), "date") for day in CALENDAR)
-        query = query.where(exp.Between(this=day.copy(), low=low, high=high))
-        first, last = session.rows(query.sql(DIALECT), scope)[0]
-    return None if first is None else (first, last)
-
-
-def _invalid(database: Database, spec: Reconciliation, run: Run, part: Part, came: set[Key] | None) -> None:
-    """Count the records that came in this run and do not keep the rules of `valid`, with the rules that they break."""
-    if not spec.valid or not came:
-        return
-    with database.session(read_only=True) as session:
-        found = session.rows(
-            _ISSUES, spec.name, len(spec.source.keys), spec.source.keys.index(spec.scope or "") + 1, part.scope
-        )
-    for key, issues in found:
-        if tuple(key) in came:
-            part.wrong("; ".join(issues), texts.shown(key) or "")
-
-
-_ISSUES = """
-    SELECT source_key, array_agg(issue ORDER BY issue) FROM recon.import_issues
-    WHERE reconciliation = $1 AND state = 'open' AND cardinality(source_key) = $2::int AND source_key[$3::int] = $4
-    GROUP BY source_key ORDER BY source_key
-"""
-
-
-def _mark(database: Database, name: str, scope: str) -> datetime | None:
-    tables.ensure(database)
-    with database.session(read_only=True) as session:
-        return session.value(
-            "SELECT changed_until FROM recon.sync_marks WHERE reconciliation = $1 AND scope = $2", name, scope
-        )
-
-
-def _set_mark(database: Database, name: str, scope: str, which: str, at: datetime | None) -> None:
-    marks = tables.sync_marks
-    values = {"reconciliation": name, "scope": scope, which: at}
-    statement = insert(marks).values(**values)
-    with database.session() as session:
-        session.connection.execute(
-            statement.on_conflict_do_update(index_elements=["reconciliation", "scope"], set_={which: at})
-        )

@@ -8,6 +8,7 @@ from recon import whole_way, workflow
 from recon.database.connect import Database
 from recon.errors import DatabaseUnreachable, Locked, OutsideFailed, ReconError, of_place
 from recon.mirror import log, sync
+from recon.mirror.parts import Wish
 from recon.service.schedules import Kind
 from recon.workspace import Workspace
 
@@ -34,7 +35,7 @@ def _run(database: Database, workspace: Workspace, name: str) -> str:
 
 
 def _sync(database: Database, workspace: Workspace, name: str) -> str:
-    done = sync.sync(database, workspace, name, sync.Wish(cause="schedule"))
+    done = sync.sync(database, workspace, name, Wish(cause="schedule"))
     if done.status == log.FAILED:
         raise SyncFailed(f"Run {done.id} of {name} failed.", why=f"{done.error}.", todo="The next tick tries again.")
     counts = ", ".join(f"{count:,} {what}" for what, count in done.stats.items() if count) or "nothing to do"

@@ -20,9 +20,9 @@ from pydantic import BaseModel, Field
 from recon.errors import Locked
 from recon.mirror import health, missing, scan, sync
 from recon.mirror.missing import Missing
+from recon.mirror.parts import Part
 from recon.mirror.scan import Told
 from recon.mirror.silence import silence
-from recon.mirror.sync import Part
 from recon.outside.interface import Mirrored
 from recon.service import schedules
 from recon.service.answers import USUAL, Turned, clean, problems

@@ -30,7 +30,7 @@ from recon.backfill import absences, replay, seams, standing
 from recon.database import tables
 from recon.database.connect import Database
 from recon.mirror import follow_ups, follow_ups_done, sync
-from recon.mirror.sync import Synced
+from recon.mirror.parts import Part, Synced
 from recon.stand_ins.faults import Fault
 from recon.stand_ins.locks import Locks
 from recon.stand_ins.server import served
@@ -492,7 +492,7 @@ class House:
         self.counts["rows written by plans"] += sum(written.values())
 
 
-def _part(done: Synced, scope: str) -> sync.Part:
+def _part(done: Synced, scope: str) -> Part:
     return next(part for part in done.parts if part.scope == scope)
 
 
