@@ -260,6 +260,15 @@ def test_a_reviewer_reads_of_each_row_what_it_is(planned: Plan, stays: Database,
         f"at Stays ({status}), not here yet" for status in ("cancelled", "confirmed", "pending")
     ]
     assert None not in said["update"]
+    # The page shows of each action the columns that it writes, and calls nothing empty that it does not touch.
+    page = (planned.bundle / "review.html").read_text(encoding="utf-8")
+    headings = {
+        action: page.split(f'<span class="quiet">{action} ')[1].split("</thead>")[0]
+        for action in ("update", "insert", "set")
+    }
+    assert [name for name, head in headings.items() if ">organization_id</th>" in head] == ["insert"]
+    assert [name for name, head in headings.items() if ">check_in</th>" in head] == ["update", "insert"]
+    assert all(">status</th>" in head for head in headings.values())
 
 
 def test_a_plan_of_one_organization_says_so_to_its_reviewer(
