@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recon import workflow
+from recon.backfill import absences, outside_bundle, shipped, sign_off, veils
 from recon.backfill import apply as applying
-from recon.backfill import outside_bundle, shipped, sign_off, veils
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
 from recon.backfill.applied import Applied
@@ -173,7 +173,7 @@ class Way:
             # A part was asked for by the wish itself, so nobody takes it for all.
             self.made = plans.make(
                 self.database, self.workspace, self.spec, self.actor,
-                run=self.run.run, allow_limited=True, again=False,
+                run=self.run.run, allow_limited=True, again=False, lookup=absences.of_people(self.spec),
             )  # fmt: skip
             reused = self.made is not None and self.made.created_at < began
         if self.made is None:

@@ -22,6 +22,8 @@ from recon.expressions import TEXT_TYPES, collate
 from recon.matching.bound import Bound
 from recon.matching.pool import temporary
 from recon.names import DIALECT, column, identifier
+from recon.sources import mirrored
+from recon.spec import Reconciliation
 from recon.spec_actions import Orphan
 
 LOOK_SECONDS = 2.0  # between two looks: long enough for a source that is being written to settle
@@ -91,6 +93,24 @@ class Records:
         ]
         listed = _listed(bound)
         return listed.where(exp.or_(*asked)).sql(DIALECT)
+
+
+class Unasked:
+    """The source of a mirror that nobody asks here: what it lacks is known by its list alone, and that is no confirmation."""
+
+    def look(self, keys: Sequence[Key]) -> Looked:
+        return Looked(unanswered=dict.fromkeys(keys, "it was not asked"))
+
+    def answers(self, session: Session, change: Change, scope: str | None) -> bool:
+        return True
+
+
+def of_people(spec: Reconciliation) -> Lookup | None:
+    """How `recon plan` and `recon run` look orphans up; None: in the source's records as they are here.
+
+    A mirror's records here are what its source said at some time; only `recon sync` asks it for each orphan.
+    """
+    return Unasked() if mirrored.is_mirror(spec) else None
 
 
 def _batches(keys: Sequence[Key]) -> Sequence[Sequence[Key]]:

@@ -43,18 +43,21 @@ def plan(
     database: Url = None,
 ) -> None:
     """Freeze what the latest run would change as a plan and its bundle."""
+    from recon.backfill import absences
     from recon.backfill import plan as plans
 
     place = find_workspace(workspace)
+    spec = place.spec(name)
     made = plans.make(
         open_database(place, database),
         place,
-        place.spec(name),
+        spec,
         place.actor,
         run=run,
         passes=passes or (),
         allow_limited=limited,
         over_cap=over_cap,
+        lookup=None if over_cap else absences.of_people(spec),  # with it, a person says that they are gone
     )
     if made is None:
         answer(

@@ -9,9 +9,9 @@ from pathlib import Path
 from time import monotonic
 
 from recon import workflow
+from recon.backfill import absences, rehearsal, sign_off
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
-from recon.backfill import rehearsal, sign_off
 from recon.backfill import revert as reverting
 from recon.backfill import verify as verifying
 from recon.backfill.applied import Applied
@@ -115,7 +115,8 @@ def make(database: Database, workspace: Workspace, reconciliation: str) -> Outco
     """Freeze the latest run's changes as a plan."""
 
     def made() -> Plan | None:
-        return plans.make(database, workspace, workspace.spec(reconciliation), workspace.actor)
+        spec = workspace.spec(reconciliation)
+        return plans.make(database, workspace, spec, workspace.actor, lookup=absences.of_people(spec))
 
     result, problem = attempt(made)
     return Outcome(MAKE, result.plan if result else reconciliation, result, problem)

@@ -271,6 +271,19 @@ def test_a_reviewer_reads_of_each_row_what_it_is(planned: Plan, stays: Database,
     assert all(">status</th>" in head for head in headings.values())
 
 
+def test_who_does_not_ask_stays_cancels_nothing(stays: Database, workspace: Workspace) -> None:
+    """RES-06: `recon plan` and `recon run` go by what was fetched last, and a list alone confirms no absence."""
+    execute(
+        stays, "UPDATE bronze.stays_reservations SET absent_at = now() WHERE external_id = 'FR08J'"
+    )  # a list that erred
+    way = whole_way.Way(stays, workspace, workspace.spec(STAYS), whole_way.Wish("execute"))
+    way.match()
+    way.plan()
+    assert way.made is not None
+    assert way.made.document["actions"] == {"insert": 3, "update": 8}
+    assert way.made.document["left_out"] == {"set: the source did not say": 2}
+
+
 def test_a_plan_of_one_organization_says_so_to_its_reviewer(
     stays: Database, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
