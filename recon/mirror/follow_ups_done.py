@@ -31,8 +31,10 @@ from recon.workspace import Workspace
 
 MOST = 500  # jobs at a time, where nobody says otherwise
 PATIENCE_SECONDS = 300.0  # after which no further job is begun: the next time goes on
-PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(minutes=30))
+HOURLY = 48  # further attempts: a lock system that is down for a day leaves no door open
+PAUSES = (*(timedelta(minutes=minutes) for minutes in (1, 5, 30, 30)), *[timedelta(hours=1)] * HOURLY)
 ATTEMPTS = len(PAUSES) + 1  # of one job; then it is failed, until a person has it tried again
+CUT_OFF = 5  # attempts of one that never came to an end: it may be what ends the process
 SAID_CHARACTERS = 500
 TOLD_ERRORS = 20  # of one call
 
@@ -165,7 +167,7 @@ _END = """
 """
 _GIVE_UP = f"""
     UPDATE recon.follow_ups SET state = 'failed', said = 'none of its attempts came to an end'
-    WHERE reconciliation = $1 AND state = 'doing' AND attempts >= {ATTEMPTS}
+    WHERE reconciliation = $1 AND state = 'doing' AND attempts >= {CUT_OFF}
 """  # noqa: S608 (a number of our own)
 
 

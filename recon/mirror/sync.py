@@ -6,9 +6,12 @@ standing sign-off, ledgered and verified, as any other.
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlglot import exp
@@ -50,6 +53,7 @@ from recon.workspace import Workspace
 OVERLAP = timedelta(minutes=10)
 
 Progress = Callable[[str], None]  # is told which scope is at work
+_log = logging.getLogger(__name__)
 
 
 def sync(
@@ -135,6 +139,14 @@ def open_mirror(spec: Reconciliation, workspace: Workspace) -> Mirrored:
     return feed
 
 
+def _unforeseen(error: Exception) -> ReconError:
+    """An error that nobody thought of, without its text, which may hold values; the log has where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno})."
+    _log.error("%s", what)
+    return ReconError(what)
+
+
 @dataclass
 class _Turn:
     """A run's way through the scopes."""
@@ -156,10 +168,8 @@ class _Turn:
             self._reconcile(part, came)
         except DatabaseUnreachable:
             raise
-        except (ReconError, OSError) as error:
-            known = error if isinstance(error, ReconError) else of_place(error)
-            if known is None:
-                raise
+        except Exception as error:  # whatever it is in one scope, the others have their turn
+            known = error if isinstance(error, ReconError) else of_place(error) or _unforeseen(error)
             part.failed, part.ended_by = f"{known.what} {known.why}".strip(), known
             part.source_errors += isinstance(known, OutsideFailed)
         if self.wish.execute and self.spec.follow_ups:

@@ -311,7 +311,7 @@ def test_the_job_of_a_record_that_is_gone_is_done_without_it(
 def test_what_fails_is_tried_again_later_and_keeps_nobody_waiting(
     house: Database, workspace: Workspace, noting: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SYN-05: each failure waits longer, the fifth is the last; the others are done."""
+    """SYN-05: each failure waits longer, for two days; the others are done."""
     for number in range(1, 5):
         reserve(house, number, NOON - number * HOUR)
     FAULTS[identity(4)] = OutsideFailed("The lock is jammed.", why="It says so.")
@@ -326,7 +326,7 @@ def test_what_fails_is_tried_again_later_and_keeps_nobody_waiting(
     assert kept[identity(3)] == ("waiting", 1, "Something unforeseen went wrong (ValueError, stays.py line 111).")
     assert "123456" not in caplog.text
     del FAULTS[identity(3)]
-    for waited in (1, 6, 36, 66):
+    for waited in (1, 6, 36, 66, *range(126, 66 + 48 * 60 + 1, 60)):
         now = NOON + waited * MINUTE
         assert carry_out(house, workspace, spec(), now - MINUTE / 60).failed == 0
         assert carry_out(house, workspace, spec(), now).failed == 1

@@ -9,7 +9,9 @@ import pytest
 
 from recon.backfill import sign_off
 from recon.database.connect import Database
+from recon.mirror import sync
 from recon.mirror.health import look
+from recon.mirror.parts import Part
 from recon.workspace import Workspace
 from tests.copies import Copies
 from tests.mirrored import COAST, HILLS, NAME, NOW, Mirror, at_once, mirror, prepared
@@ -148,3 +150,38 @@ def test_a_plan_waits_no_longer_once_nothing_is_left_to_change(kept: Mirror) -> 
         silent=None,
     )  # fmt: skip
     assert health.issues == ()
+
+
+def test_a_table_that_refuses_one_organisation_keeps_no_other_waiting(kept: Mirror) -> None:
+    """RES-15: whatever goes wrong in one organisation, also what nobody thought of, the others have their turn."""
+    kept.stays.add(COAST, "FA1")
+    kept.stays.add(HILLS, "HA1")
+    execute(
+        kept.database,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not the secret 4711'; END $$",
+        f"CREATE TRIGGER refuses BEFORE INSERT ON reservations FOR EACH ROW WHEN (new.organization_id = '{COAST}')"
+        " EXECUTE FUNCTION refuse()",
+    )
+    done = kept.sync()
+    failed = {part.scope: bool(part.failed or part.error_count) for part in done.parts}
+    assert (done.status, failed[COAST], failed[HILLS]) == ("partial", True, False)
+    assert list(kept.here(HILLS, "status")) == ["HA1"]
+
+
+def test_what_nobody_thought_of_ends_one_turn_and_tells_no_value(
+    kept: Mirror, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.stays.add(HILLS, "HA1")
+    right = sync._Turn._fetch
+
+    def wrong(turn: sync._Turn, part: Part) -> object:
+        if part.scope == COAST:
+            raise RuntimeError("the secret 4711")
+        return right(turn, part)
+
+    monkeypatch.setattr(sync._Turn, "_fetch", wrong)
+    done = kept.sync()
+    assert done.status == "partial"
+    assert list(kept.here(HILLS, "status")) == ["HA1"]
+    assert "(RuntimeError, " in str(done.error)
+    assert "4711" not in f"{done.error} {caplog.text}"
