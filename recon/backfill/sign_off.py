@@ -18,7 +18,7 @@ from recon.backfill.bundle import Bundle
 from recon.backfill.change import Shape
 from recon.backfill.plan import Plan
 from recon.backfill.signatures import Signers
-from recon.backfill.voices import RECORDED, SIGNED, Tally, Voice, acting, same_voice, stricter
+from recon.backfill.voices import RECORDED, SHIPS, SIGNED, Tally, Voice, acting, same_voice, stricter
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, IllegalMove, NotApproved, Refused, UsageError, WrongDatabase
@@ -190,7 +190,9 @@ def check(
     tally, by_standing = voices(session, database, workspace, found, applier, undoing=undoing)
     if len(tally.counted) < policy.approvals:
         raise _too_few(found, tally, policy)
-    for name in (*(voice.person for voice in tally.counted), found.author):
+    # What ships with recon is no person, and signs by its standing sign-off alone.
+    people = [voice.person for voice in tally.counted if voice.standing is None or voice.person != SHIPS]
+    for name in (*people, found.author):
         acting(name, database)
     if by_standing and not undoing and found.state in GOING_ON:
         _by_standing(session, found, actor, [voice.standing for voice in tally.counted if voice.standing])
