@@ -31,7 +31,7 @@ LONG_AGO = "2025-12-01T00:00:00.000000Z"
 
 @pytest.fixture
 def kept(database: Database, copies: Copies, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    copies.after("stays", lambda: prepared(database))
+    copies.after("a mirror", lambda: prepared(database))
     at_once(monkeypatch)
     with mirror(database, workspace) as made:
         yield made

@@ -24,7 +24,7 @@ HALF_AN_HOUR = timedelta(minutes=30)
 
 @pytest.fixture
 def kept(database: Database, copies: Copies, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    copies.after("stays", lambda: prepared(database))
+    copies.after("a mirror", lambda: prepared(database))
     at_once(monkeypatch)
     with mirror(database, workspace) as made:
         made.sign()

@@ -45,7 +45,7 @@ FOUND, GONE = "RECONCILIATION: Cancelled in source system", "RECONCILIATION: Res
 
 @pytest.fixture
 def stays(database: Database, copies: Copies) -> Database:
-    copies.after("stays", lambda: workflow.load_sample(database, STAYS))
+    copies.after("stays sample", lambda: workflow.load_sample(database, STAYS))
     return database
 
 
@@ -405,7 +405,7 @@ def test_three_alike_are_two_proposals_and_nothing_crosses_organizations(
     database: Database, workspace: Workspace, copies: Copies
 ) -> None:
     """RES-14, RES-15: each later one beside the earliest; never across organizations, and cancelled ones are left out."""
-    copies.after("stays", lambda: workflow.load_sample(database, STAYS))
+    copies.after("stays sample", lambda: workflow.load_sample(database, STAYS))
     execute(database, "DELETE FROM reservations")
     alike = "INSERT INTO reservations (organization_id, platform, external_id, property_id, check_in, check_out, status, created_at) VALUES "
     days = "'2027-03-01 15:00+00', '2027-03-04 11:00+00'"
