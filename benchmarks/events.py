@@ -29,7 +29,7 @@ SETTLED = "SELECT state, count(*) FROM recon.webhook_events WHERE scope = $1 GRO
 
 def run(setting: Setting) -> list[Figure]:
     """The answers' times, the events that were lost, and the time until none waits."""
-    seconds = min(SECONDS, max(2, setting.rows // 10_000))
+    seconds = min(SECONDS, max(1, setting.rows // 10_000))
     many = PER_SECOND * seconds
     with stays.place(setting, min(RESERVATIONS, many)) as place:
         command = [sys.executable, "-c", "from recon.cli import main; main()", "serve", "--port", "0", "--json"]

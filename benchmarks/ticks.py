@@ -37,7 +37,7 @@ for _ in sys.stdin:
 
 def run(setting: Setting) -> list[Figure]:
     """The seconds of each tick, and the memory of the process after all of them."""
-    many = min(RESERVATIONS, max(200, setting.rows // 100))
+    many = min(RESERVATIONS, max(60, setting.rows // 100))
     with stays.place(setting, many) as place:
         command = [sys.executable, "-c", TICKS, str(place.workspace.root), setting.database.url, stays.SPEC]
         with subprocess.Popen(

@@ -18,11 +18,11 @@ app = marimo.App(width="full", app_title="recon: explore mismatches")
 @app.cell
 def _():
     import os
-    from pathlib import Path
     from types import SimpleNamespace
 
     import marimo as mo
 
+    import recon
     from recon.desk import (
         explore,
         explore_actions,
@@ -33,13 +33,9 @@ def _():
         explore_why,
         page,
     )
-    from recon.workflow import open_database
-    from recon.workspace import Workspace
 
     return (
-        Path,
         SimpleNamespace,
-        Workspace,
         explore,
         explore_actions,
         explore_facets,
@@ -48,9 +44,9 @@ def _():
         explore_what_if,
         explore_why,
         mo,
-        open_database,
         os,
         page,
+        recon,
     )
 
 
@@ -79,14 +75,12 @@ def _(explore_view, mo, page):
 
 
 @app.cell
-def _(Path, Workspace, explore, open_database, os, page, stop_at):
-    _folder = os.environ.get("RECON_WORKSPACE")
-    workspace, _problem = page.attempt(Workspace.find, Path(_folder) if _folder else None)
+def _(explore, os, page, recon, stop_at):
+    bench, _problem = page.attempt(recon.open, os.environ.get("RECON_WORKSPACE") or None)
     stop_at(_problem)
-    actor, _problem = page.attempt(lambda: workspace.actor)
+    actor, _problem = page.attempt(lambda: bench.actor)
     stop_at(_problem)
-    database, _problem = page.attempt(open_database, workspace)
-    stop_at(_problem)
+    database, workspace = bench.database, bench.workspace
     names, _problem = page.attempt(explore.with_run, database, workspace)
     stop_at(_problem)
     return actor, database, names, workspace

@@ -18,27 +18,23 @@ app = marimo.App(width="full", app_title="recon: preview a backfill")
 @app.cell
 def _():
     import os
-    from pathlib import Path
 
     import marimo as mo
 
+    import recon
     from recon.desk import page, preview, preview_actions, preview_outcomes, preview_view
     from recon.desk.preview_rows import Filter
-    from recon.workflow import open_database
-    from recon.workspace import Workspace
 
     return (
         Filter,
-        Path,
-        Workspace,
         mo,
-        open_database,
         os,
         page,
         preview,
         preview_actions,
         preview_outcomes,
         preview_view,
+        recon,
     )
 
 
@@ -91,12 +87,10 @@ def _(mo):
 
 
 @app.cell
-def _(Path, Workspace, open_database, os, page, preview, stop_at):
-    _folder = os.environ.get("RECON_WORKSPACE")
-    workspace, _problem = page.attempt(Workspace.find, Path(_folder) if _folder else None)
+def _(os, page, preview, recon, stop_at):
+    bench, _problem = page.attempt(recon.open, os.environ.get("RECON_WORKSPACE") or None)
     stop_at(_problem)
-    database, _problem = page.attempt(open_database, workspace)
-    stop_at(_problem)
+    database, workspace = bench.database, bench.workspace
     here, _problem = page.attempt(preview.place, database, workspace)
     stop_at(_problem)
     names, _problem = page.attempt(preview.reconciliations, database, workspace)

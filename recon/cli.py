@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from recon import __version__
 from recon.commands import (
     backfill,
     check,
@@ -25,12 +24,25 @@ from recon.commands import (
     report,
     rules,
     run,
+    save,
     service,
     standing,
     sync,
 )
-from recon.commands.shared import DONE, FAILED, print_json
-from recon.errors import ReconError, UsageError, of_place, visible
+from recon.commands.shared import DONE, print_json
+from recon.errors import (
+    Interrupted,
+    MissingExtra,
+    OutOfMemory,
+    OutputClosed,
+    ReconError,
+    Unforeseen,
+    UsageError,
+    of_place,
+    visible,
+)
+from recon.extras import PACKAGE, missing
+from recon.version import __version__
 
 # What every complaint about options and arguments is: click's class, or that of the copy some versions of Typer bring.
 _Misused: type[Exception] = typer.BadParameter.__mro__[1]
@@ -69,6 +81,7 @@ app.command()(standing.standing)
 app.command()(backfill.apply)
 app.command()(backfill.verify)
 app.command()(backfill.revert)
+app.command()(save.save)
 app.command()(run.run)
 app.command()(sync.sync)
 app.command()(look.audit)
@@ -94,30 +107,53 @@ def main() -> NoReturn:
     try:
         _utf8_only()
         # Typer gives the code of typer.Exit, and None where a command just returns.
-        sys.exit(app(prog_name="recon", standalone_mode=False) or DONE)
-    except ReconError as error:
-        _fail(error, error.exit_code)
-    except _Misused as error:
-        _fail(_misuse(error), UsageError.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
-    except Exception as error:
-        if os.environ.get("RECON_DEBUG"):
+        code = app(prog_name="recon", standalone_mode=False) or DONE
+        if code == Interrupted.exit_code:  # so Typer tells that Ctrl-C ended the command
+            raise Interrupted
+        sys.stdout.flush()  # what nobody reads any more is noticed here, and not when the interpreter ends
+        sys.exit(code)
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # click ends at once where nobody reads any more
+            _fail(OutputClosed())
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        ours = _ours(error)
+        if os.environ.get("RECON_DEBUG") and isinstance(ours, Unforeseen):
             raise
-        if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-            _fail(_not_utf8("A name or a setting"), UsageError.exit_code)
-        if place := of_place(error):
-            _fail(place, place.exit_code)
-        # Its text may hold values or a URL, so only its kind and place are named.
-        *_, last = traceback.extract_tb(error.__traceback__)
-        unknown = ReconError(
-            f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno}).",
-            todo="Set RECON_DEBUG=1 to see where, and report it.",
-        )
-        _fail(unknown, FAILED)
+        _fail(ours)
+
+
+def _ours(error: BaseException) -> ReconError:
+    """Whatever ended a command, as an error of the list."""
+    match error:
+        case ReconError():
+            return error
+        case _Misused():
+            return _misuse(error)
+        case KeyboardInterrupt() | typer.Abort():
+            return Interrupted()
+        case BrokenPipeError():
+            return OutputClosed()
+        case MemoryError():
+            return OutOfMemory()
+        case ModuleNotFoundError(name=str() as name):
+            return missing(name, "This command") or MissingExtra(
+                f"This command needs {name.partition('.')[0]}, which is not installed.",
+                why="It belongs to the core of recon: the installation is not whole.",
+                todo=f"Install it anew: pip install --force-reinstall {PACKAGE}",
+            )
+        case UnicodeEncodeError(reason="surrogates not allowed"):
+            return _not_utf8("A name or a setting")
+        case _:
+            return of_place(error) or _unforeseen(error)
+
+
+def _unforeseen(error: BaseException) -> Unforeseen:
+    # Its text may hold values or a URL, so only its kind and place are named.
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return Unforeseen(
+        f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno})."
+    )
 
 
 def _misuse(error: Any) -> UsageError:
@@ -153,11 +189,19 @@ def _not_utf8(what: str) -> UsageError:
     return UsageError(f"{what} holds bytes that are not UTF-8.", todo="Write it in UTF-8.")
 
 
-def _fail(error: ReconError, code: int) -> NoReturn:
-    if "--json" in sys.argv[1:]:
-        print_json(error.as_dict())
-    typer.secho(visible(error.what), fg=typer.colors.RED, err=True)
-    for part in (error.why, error.todo):
-        if part:
+def _fail(error: ReconError) -> NoReturn:
+    """Tell an error, as JSON too where that was asked for, and end with its code."""
+    what, *more = error.parts
+    try:
+        if isinstance(error, OutputClosed):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        elif "--json" in sys.argv[1:]:
+            print_json(error.as_dict())
+            sys.stdout.flush()
+        typer.secho(visible(what), fg=typer.colors.RED, err=True)
+        for part in more:
             typer.echo(visible(part), err=True)
-    sys.exit(code)
+    except OSError:  # nobody reads it, or there is no room for it: the code says that it failed
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(error.exit_code)

@@ -19,6 +19,7 @@ from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
 
+from recon import own_functions
 from recon.errors import SchemaMismatch, SpecError, did_you_mean
 from recon.names import DIALECT, column, identifier
 
@@ -284,8 +285,11 @@ def _allowed(tree: exp.Expr, text: str, side: Side, allow_now: bool) -> exp.Expr
             name = _function_name(node)
             if name == "now" and allow_now:
                 continue
-            if name not in FUNCTIONS:
-                hint = did_you_mean(name, FUNCTIONS)
+            if name in own_functions.FUNCTIONS:
+                if why := own_functions.misused(name, node.expressions):
+                    raise _refused(text, f"{name}() in another way", why)
+            elif name not in FUNCTIONS:
+                hint = did_you_mean(name, FUNCTIONS | own_functions.FUNCTIONS.keys())
                 raise _refused(
                     text,
                     f"the function {name}()",
@@ -428,12 +432,17 @@ def resolve(
         quoted = bool(node.this.args.get("quoted"))
         name = resolve_name(node.name, columns[side], relations[side], quoted=quoted)
         node.replace(write(side, name))
+    holder = exp.Paren(this=own_functions.written_out(holder.this, _read))
     for node in list(holder.find_all(*_ORDERING)):
         for operand in node.iter_expressions():
             # Text is ordered by bytes everywhere, so that every server gives the same answer.
             if _is_text(operand, columns):
                 operand.replace(collate(operand.copy()))
     return holder.this
+
+
+def _read(text: str) -> exp.Expr:
+    return sqlglot.parse_one(text, dialect=Reading)
 
 
 def at_moment(tree: exp.Expr, moment: exp.Expr) -> exp.Expr:
@@ -540,8 +549,13 @@ def parse_query(text: str) -> exp.Query:
         if isinstance(node, exp.Func) and not isinstance(node, _NODES):
             _check_word(node, text)
             name = _function_name(node)
-            if name not in QUERY_FUNCTIONS:
+            if name in own_functions.FUNCTIONS:
+                if why := own_functions.misused(name, node.expressions):
+                    raise _refused(text, f"{name}() in another way", why)
+            elif name not in QUERY_FUNCTIONS:
                 raise _refused(
                     text, f"the function {name}()", "only functions that give the same answer every time are"
                 )
-    return tree
+    whole = own_functions.written_out(tree, _read)
+    assert isinstance(whole, exp.Query)  # a call stands inside of it
+    return whole

@@ -17,7 +17,7 @@ from recon.backfill.drift import explained
 from recon.backfill.plan import Plan
 from recon.backfill.revert import Reverted
 from recon.checks.run import CheckResult
-from recon.errors import visible
+from recon.errors import MissingExtra, visible
 from recon.matching.coverage import percent
 from recon.matching.precision import Backtest
 from recon.matching.run import Run
@@ -410,5 +410,7 @@ def demo_step(step: str, result: Any) -> None:
             applied(result)
         case "verify":
             verified(result)
+        case "report" if isinstance(result, MissingExtra):
+            console.print(f"No report: {escape(str(result))}")
         case _:
             console.print(f"Report  {escape(str(result))}")

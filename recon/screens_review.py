@@ -156,10 +156,10 @@ def _sign(found: Review) -> None:
     if found.problems:
         _heading("This plan is refused")
         for error in found.problems:
-            _line(f"✗ {error.what}", "red")
-            for part in (error.why, error.todo):
-                if part:
-                    _line(f"  {part}")
+            what, *more = error.parts
+            _line(f"✗ {what}", "red")
+            for part in more:
+                _line(f"  {part}")
         return
     _heading("Sign-off")
     console.print(f"digest    {found.plan.digest}", markup=False, soft_wrap=True)

@@ -33,13 +33,13 @@ from recon.spec_parts import (
     one_side,
 )
 
-_LATER = ("into", "columns", "encoding", "delimiter", "outside")  # fields that older versions did not know
+_LATER = ("into", "columns", "encoding", "delimiter", "outside", "sheet")  # fields that older versions did not know
 
 
 class Interpretation(Part):
     """A sentence for people about a matched pair; the first whose condition holds is said."""
 
-    when: str
+    when: str = Field(description="A condition over both sides.")
     say: str = Field(description="The sentence; {expression} parts are filled in.")
 
     @model_validator(mode="after")
@@ -64,8 +64,10 @@ class Validity(Part):
 class Reconciliation(Part):
     """A configured pair of record sets with its rules."""
 
-    name: Name
-    title: str = ""
+    name: Name = Field(
+        description="What it is called on the command line, in addresses and in the database; its file has the same name."
+    )
+    title: str = Field("", description="What people read above its screens and reports; default: its name.")
     like: Name | None = Field(
         None, description="Another reconciliation whose fields this one takes and overrides; all but its group."
     )
@@ -73,26 +75,43 @@ class Reconciliation(Part):
     scope: ColumnName | None = Field(
         None, description="Nothing is compared, capped or changed across values of this column."
     )
-    population: Literal["target", "source"] = "target"
-    target: RecordSet
-    source: RecordSet
-    link: Link | None = None
-    cardinality: Literal["many_to_one", "one_to_one"] = "many_to_one"
+    population: Literal["target", "source"] = Field(
+        "target", description="The side whose records must all be reconciled; over it coverage is counted."
+    )
+    target: RecordSet = Field(description="The records that are repaired.")
+    source: RecordSet = Field(description="The records that are trusted.")
+    link: Link | None = Field(
+        None, description="The target's column that holds the source's key; absent: nothing is linked, only compared."
+    )
+    cardinality: Literal["many_to_one", "one_to_one"] = Field(
+        "many_to_one",
+        description="Whether several targets may have the same source (many_to_one), or each only one (one_to_one).",
+    )
     passes: list[Pass] = Field(min_length=1, max_length=50, description="The matching rules, strictest first.")
-    valid: list[Validity] = Field(default_factory=list)
+    valid: list[Validity] = Field(
+        default_factory=list, description="What a source record must keep to be written; what fails is an import issue."
+    )
     compare: dict[ColumnName, str | Comparison] = Field(
         default_factory=dict,
         description="What matched records must agree in, target column: source expression; with a tolerance where "
         "values may differ a little: {source: s.amount, tolerance: 0.01}; and where an empty source value is no "
         "difference: {source: s.email, skip_empty: true}.",
     )
-    backfill: Backfill = Backfill(missing=None, changed=None, orphan=None)
+    backfill: Backfill = Field(
+        Backfill(missing=None, changed=None, orphan=None),
+        description="What a plan does about records that `compare` found missing, changed or orphaned; default: nothing.",
+    )
     follow_ups: list[FollowUp] = Field(
         default_factory=list, description="Jobs for the target's records, each done once at its time."
     )
     show: list[str] = Field(default_factory=list, description="What people see of a pair, as expressions.")
-    interpret: list[Interpretation] = Field(default_factory=list)
-    expect: Expectation = Expectation(coverage=None)
+    interpret: list[Interpretation] = Field(
+        default_factory=list,
+        description="Sentences that explain a matched pair to people; the first that holds is said.",
+    )
+    expect: Expectation = Field(
+        Expectation(coverage=None), description="What must be true after a backfill; `recon verify` proves it."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Reconciliation:
@@ -109,6 +128,12 @@ class Reconciliation(Part):
             if self.link.column in self.link.also:
                 raise ValueError(f"`also` names the link column {self.link.column!r} itself")
         self._outside()
+        if (
+            self.target.landing
+            and self.target.landing == self.source.landing
+            and self.target.origin != self.source.origin
+        ):
+            raise ValueError(f"both sides would be loaded into {self.target.landing}: name another table with `into`")
         if self.link and len(self.source.keys) != 1:
             raise ValueError("a source key that is linked is one column")
         if self.link and self.link.column in self.target.private:

@@ -52,7 +52,9 @@ class Changed(Part):
     update: Literal["all"] | list[ColumnName] = Field(
         default_factory=list, description="The columns of `compare` that take the source's value, or all of them."
     )
-    also: list[Also] = Field(default_factory=list)
+    also: list[Also] = Field(
+        default_factory=list, description="Further columns of a changed record, each set under a condition of its own."
+    )
 
     @model_validator(mode="after")
     def _something(self) -> Changed:
@@ -76,7 +78,10 @@ class Orphan(Part):
         min_length=1, description="Target column: expression over the target. `now()` is the time of the plan."
     )
     confirm: int = Field(1, ge=1, le=10, description="How often the source is asked again, seconds apart.")
-    cap: Cap = Cap.model_construct(share=Decimal("0.05"), rows=10)
+    cap: Cap = Field(
+        Cap.model_construct(share=Decimal("0.05"), rows=10),
+        description="How many records may be taken for orphans in one plan; more are refused.",
+    )
 
     @model_validator(mode="after")
     def _readable(self) -> Orphan:
@@ -91,9 +96,9 @@ class Orphan(Part):
 class Backfill(Part):
     """What is done about records that `compare` found missing, changed or orphaned; nothing, unless it stands here."""
 
-    missing: Missing | None = None
-    changed: Changed | None = None
-    orphan: Orphan | None = None
+    missing: Missing | None = Field(None, description="Source records that the target lacks are inserted.")
+    changed: Changed | None = Field(None, description="Records that differ from their partner take its values.")
+    orphan: Orphan | None = Field(None, description="Target records that the source does not have are changed.")
 
 
 class FollowUp(Part):

@@ -58,6 +58,21 @@ def _validated(document: dict[str, Any], path: Path, lines: CommentedMap) -> Rec
         raise explained(error, path, lines, Reconciliation, "See `recon schema` for every field.") from error
 
 
+def changed(spec: Reconciliation, path: Path, fields: Mapping[str, Any]) -> Reconciliation:
+    """A spec with some fields as given; its file stays as it is.
+
+    Args:
+        spec: as it was read.
+        path: its file, named in the error.
+        fields: fields of a spec, as YAML has them.
+
+    Raises:
+        SpecError: a field cannot be so.
+    """
+    document = spec.model_dump(by_alias=True, exclude_unset=True)
+    return _validated({**document, **fields}, path, CommentedMap())
+
+
 def _document(text: str, path: Path) -> tuple[dict[str, Any], CommentedMap]:
     loaded = parse(text, path)
     if not isinstance(loaded, CommentedMap):

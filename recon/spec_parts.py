@@ -55,6 +55,19 @@ def _landed(name: str) -> str:
     return f"{quote(LANDING)}.{quote(name)}" if "." in name or '"' in name else f"{LANDING}.{name}"
 
 
+PARQUET, WORKBOOKS = (".parquet",), (".xlsx", ".xlsm", ".xls", ".ods")  # endings of files that are no text
+
+
+def file_kind(name: str) -> Literal["text", "parquet", "workbook"]:
+    """What a file is, by its ending.
+
+    >>> file_kind("bronze/Pay.XLSX"), file_kind("pay.parquet"), file_kind("pay.csv")
+    ('workbook', 'parquet', 'text')
+    """
+    ending = PurePath(name).suffix.lower()
+    return "parquet" if ending in PARQUET else "workbook" if ending in WORKBOOKS else "text"
+
+
 class Outside(Part):
     """Where else the target's records live: an outside system that takes what a plan writes, before the table does."""
 
@@ -81,7 +94,11 @@ class RecordSet(Part):
         "what the outside system does not know.",
     )
     writes: str | None = Field(None, description="The table that a backfill writes when records come from a query.")
-    file: str | None = Field(None, description="A CSV file, relative to the workspace; `recon load` brings it in.")
+    file: str | None = Field(
+        None,
+        description="A file, relative to the workspace; `recon load` brings it in. By its ending it is Parquet (.parquet), "
+        "a workbook (.xlsx, .xlsm, .xls, .ods), or else text such as CSV.",
+    )
     api: str | None = Field(
         None, description="The outside system that records are fetched from; `recon load` brings them in."
     )
@@ -92,10 +109,12 @@ class RecordSet(Part):
     )
     columns: dict[ColumnName, str] = Field(
         default_factory=dict,
-        description="The columns of a file and their PostgreSQL types; others are not loaded. Default: all, as text.",
+        description="The columns of a file and their PostgreSQL types; others are not loaded. Default: all, as text; those "
+        "of a Parquet file as its own types. A column that the link writes is loaded too, and made where the file lacks it.",
     )
     encoding: str = Field("utf-8", description="How a file's text is written, such as utf-8 or cp1252.")
     delimiter: str = Field(",", min_length=1, max_length=1, description="What stands between a file's fields.")
+    sheet: str | None = Field(None, description="The sheet of a workbook; default: the first that is not hidden.")
     key: ColumnName | list[ColumnName] = Field(description="The column or columns by which a record is known.")
     where: str | None = Field(None, description="Only records for which this holds take part.")
     date: ColumnName | None = Field(None, description="The column that --from and --to filter.")
@@ -153,6 +172,10 @@ class RecordSet(Part):
             raise ValueError("columns goes with file: the columns and their types")
         if (self.encoding, self.delimiter) != ("utf-8", ",") and not self.file:
             raise ValueError("encoding and delimiter go with file")
+        if self.file and (self.encoding, self.delimiter) != ("utf-8", ",") and file_kind(self.file) != "text":
+            raise ValueError("encoding and delimiter go with a text file: this one says itself how it is written")
+        if self.sheet is not None and (not self.file or file_kind(self.file) != "workbook"):
+            raise ValueError(f"sheet goes with a workbook, a file that ends in {', '.join(WORKBOOKS)}")
         if self.outside and not (self.table or self.writes):
             raise ValueError("outside goes with a table, or a query that `writes` one")
         if not self.keys or len(set(self.keys)) != len(self.keys):
@@ -255,7 +278,7 @@ class Comparison(Window):
 class Pass(Part):
     """One matching rule."""
 
-    name: Name
+    name: Name = Field(description="What the rule is called in decisions, screens and reports.")
     on: dict[str, str] | list[ColumnName] = Field(
         description="Equalities, target expression: source expression; or the names that both sides share. NULL equals nothing."
     )

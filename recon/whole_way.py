@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from recon import workflow
+from recon import extras, workflow
 from recon.backfill import absences, outside_bundle, shipped, sign_off, veils
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
@@ -27,6 +27,7 @@ from recon.errors import NotApproved, ReconError, VerifyFailed
 from recon.matching import check as checking
 from recon.matching import run as runs
 from recon.matching.check import Checked
+from recon.matching.coverage import coverage, statistics
 from recon.matching.pool import Filter
 from recon.matching.run import Run
 from recon.reports import data, kept
@@ -169,7 +170,7 @@ class Way:
         if self.wish.plan:
             self.made = plans.load(self.database, self.workspace, self.wish.plan)
         else:
-            began = datetime.now(UTC).replace(microsecond=0)
+            began = datetime.now(UTC)
             # A part was asked for by the wish itself, so nobody takes it for all.
             self.made = plans.make(
                 self.database, self.workspace, self.spec, self.actor,
@@ -428,8 +429,10 @@ def run(
 
     Raises:
         UsageError, NotFound: what is asked makes no sense; said before anything is done.
+        MissingExtra: there are no notebooks on this machine.
         ReportFailed: a step failed or was refused; its exit code says which, the partial notebook is named.
     """
+    extras.need("notebooks", "A run of the whole way")
     spec = workspace.spec(name)
     wish.check(spec)
     values = {
@@ -452,12 +455,21 @@ def run(
         if opens := log_of(spec):
             opens(database, workspace, spec).failed(str(error))
         raise
-    told = kept.read(database, made.identity)["figures"] or {}
+    steps = dict.fromkeys(("match", "plan", "sign_off", "apply", "verify", "remains", "awaits"))
+    told: dict[str, Any] = {**steps, **(kept.read(database, made.identity)["figures"] or {})}
     return {
-        **dict.fromkeys(("match", "plan", "sign_off", "apply", "verify", "remains", "awaits")),
         **told,
         "load": loaded,
         "notebook_run": made.identity,
         "notebook": str(made.notebook),
         "report": str(made.page),
+        **_summed(told),
     }
+
+
+def _summed(told: dict[str, Any]) -> dict[str, Any]:
+    """Statistics and coverage as they are in the end (CRM-09)."""
+    match, apply = told["match"], told["apply"] or {}
+    errors = apply["skipped"] if apply.get("executed") else 0
+    share = None if match["limited"] else coverage(match["outcomes"])
+    return {"statistics": statistics(match["outcomes"], errors), "coverage": share}

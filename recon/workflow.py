@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from recon import extras
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import sign_off
@@ -26,7 +27,7 @@ from recon.checks.run import CheckResult
 from recon.checks.run import check as run_checks
 from recon.database import embedded, tables
 from recon.database.connect import Database
-from recon.errors import AlreadyExists, CheckErrored, Locked, NotLoaded, UsageError
+from recon.errors import AlreadyExists, CheckErrored, Locked, NoPlace, NotLoaded, UsageError
 from recon.matching import run as runs
 from recon.matching.backtest import backtest
 from recon.matching.coverage import RECONCILED, statistics
@@ -34,7 +35,10 @@ from recon.matching.pool import Filter
 from recon.sources import loading, samples
 from recon.spec import Reconciliation
 from recon.systems import after_match, sample_of, sheets_of, stand_in_of
-from recon.workspace import POLICY_FILE, SIGNERS_FILE, Workspace, template
+from recon.workspace import POLICY_FILE, SIGNERS_FILE, SPEC_SCHEMA, Workspace, template
+
+if TYPE_CHECKING:
+    from recon.reports.saved import Saved
 
 EMBEDDED_DATABASE = "recon"
 DEMO_DATABASE = "recon_demo"
@@ -95,13 +99,14 @@ def load_records(
     *,
     progress: loading.Progress = lambda _done, _all: None,
     step: loading.Step = lambda _name: None,
+    told: loading.Told = lambda _loaded: None,
 ) -> dict[str, int]:
     """Bring in what a reconciliation, or each one of a group, takes from files and outside systems; returns records by table.
 
     Raises: as `recon.sources.loading.load`; NotFound where nothing has this name.
     """
     specs = [workspace.spec(member) for member in workspace.members(name)]
-    return loading.load(database, workspace, specs, from_day, to_day, progress=progress, step=step)
+    return loading.load(database, workspace, specs, from_day, to_day, progress=progress, step=step, told=told)
 
 
 def match(
@@ -216,12 +221,26 @@ def report(
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Make the report of a reconciliation, with the checks that were stored last."""
+    """Make the report of a reconciliation, with the checks that were stored last.
+
+    Raises: as `recon.reports.run.report`; MissingExtra where there are no notebooks on this machine.
+    """
+    extras.need("notebooks", "A report")
     from recon.reports.run import report as run_report
 
     tables.ensure(database)
     checks = latest_checks(database, name)
     return run_report(database, workspace, name, plan=plan, checks=checks, progress=progress, tell=say)
+
+
+def save(database: Database, workspace: Workspace, name: str, to: Path | None = None) -> Saved:
+    """Write the target's records as they are now to a file, by default reports/NAME.csv.
+
+    Raises: as `recon.reports.saved.save`.
+    """
+    from recon.reports import saved
+
+    return saved.save(database, workspace, name, to)
 
 
 def workbook(database: Database, workspace: Workspace, name: str, at: date | None = None) -> Path:
@@ -259,9 +278,11 @@ def demo(workspace: Workspace, name: str, tell: Tell) -> dict[str, Any]:
 
     Raises:
         Locked: another demo is at work on the same database.
+        MissingExtra: an outside system cannot be stood in for.
     """
     spec = workspace.spec(name)
     sample_of(name)  # an unknown name is an error before anything is dropped
+    _need_stand_in(name, name)
     with _only_demo(workspace):
         database = _demo_database(workspace, name, tell)
         return _demo(database, workspace, spec, tell)
@@ -281,6 +302,8 @@ def demo_group(workspace: Workspace, group: str, tell: Callable[[str, str, Any],
     """
     specs = [workspace.spec(name) for name in workspace.members(group)]
     sample_of(group)
+    for spec in specs:
+        _need_stand_in(group, spec.name)
     with _only_demo(workspace):
         database = _demo_database(workspace, group, lambda step, counts: tell(group, step, counts))
         members = [_demo(database, workspace, spec, partial(tell, spec.name)) for spec in specs]
@@ -317,6 +340,12 @@ def _demo_database(workspace: Workspace, name: str, tell: Tell) -> Database:
     return database
 
 
+def _need_stand_in(shown: str, name: str) -> None:
+    """Raise MissingExtra where an outside system must be stood in for, and this machine has nothing to serve it with."""
+    if stand_in_of(name):
+        extras.need("service", f"The demo of {shown}")
+
+
 def _demo(database: Database, workspace: Workspace, spec: Reconciliation, tell: Tell) -> dict[str, Any]:
     stand_in = stand_in_of(spec.name)
     with stand_in(database) if stand_in else nullcontext(dict[str, str]()) as variables:
@@ -331,12 +360,11 @@ def _demonstrated(database: Database, workspace: Workspace, spec: Reconciliation
     if spec.link:
         tell("backtest", backtest(database, spec, DEMO_ANALYST))
     if spec.only_finds:  # what it finds is for people: there is nothing to plan, and nothing to prove
-        path = report(database, workspace, name)
-        tell("report", path)
+        path = _demo_report(database, workspace, name, None, tell)
         figures = _figures(_reconciled(run), _reconciled(run), run.population) | {
             "statistics": statistics(run.outcomes)
         }
-        return {"reconciliation": name, **figures, "plan": None, "bundle": None, "report": str(path), "verified": None}
+        return {"reconciliation": name, **figures, "plan": None, "bundle": None, "report": path, "verified": None}
     plan = plans.make(database, workspace, spec, DEMO_ANALYST)
     if plan is None:
         raise UsageError(f"The sample of {name} holds nothing to link or to change.")
@@ -357,16 +385,25 @@ def _demonstrated(database: Database, workspace: Workspace, spec: Reconciliation
         figures["total_before"] = run.population
         figures |= {"same_before": run.outcomes.get("same", 0), "same_after": again.outcomes.get("same", 0)}
         figures["statistics"] = statistics(again.outcomes)
-    path = report(database, workspace, name, plan.plan)
-    tell("report", path)
+    path = _demo_report(database, workspace, name, plan.plan, tell)
     return {
         "reconciliation": name,
         **figures,
         "plan": plan.plan,
         "bundle": str(plan.bundle),
-        "report": str(path),
+        "report": path,
         "verified": verified.state == "verified" and verified.verification.right,
     }
+
+
+def _demo_report(database: Database, workspace: Workspace, name: str, plan: str | None, tell: Tell) -> str | None:
+    """Make the report; without notebooks on this machine a demo goes all the way all the same, and says why there is none."""
+    if error := extras.lacking("notebooks", "A report"):
+        tell("report", error)
+        return None
+    path = report(database, workspace, name, plan)
+    tell("report", path)
+    return str(path)
 
 
 def _figures(before: int, after: int, total: int) -> dict[str, Any]:
@@ -415,6 +452,7 @@ def _linked(database: Database, spec: Reconciliation) -> tuple[int, int]:
 
 # -- a workspace of one's own ----------------------------------------------------------------------------
 
+_EXAMPLE = Path(__file__).parent / "example"  # two files and a spec, which every new workspace has
 _GITIGNORE = ".recon/\n.env\nbronze/\nsql/backfills/*\nreports/*\n__marimo__/\n.ipynb_checkpoints/\n"
 _ENVIRONMENT = """\
 # Copy to .env and fill in; .env is never committed.
@@ -438,13 +476,6 @@ _ENVIRONMENT = """\
 # RECON_LOCKS_TOKEN=
 # RECON_JWT_SECRET=
 # RECON_SERVICE_TOKEN=
-# RECON_JWT_SECRET=
-# RECON_STAYS_URL=
-# RECON_STAYS_TOKEN=
-# RECON_STAYS_ORGANIZATIONS=
-# RECON_STAYS_WEBHOOK_SECRET=
-# RECON_LOCKS_URL=
-# RECON_LOCKS_TOKEN=
 """
 
 
@@ -453,9 +484,36 @@ def init(folder: Path) -> list[Path]:
 
     Raises:
         AlreadyExists: the folder holds something.
+        NoPlace: it cannot be made or written; nothing of it is left.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AlreadyExists(f"{folder} is not empty.", todo="Name a new or an empty folder.")
+    ours = there = False
+    try:
+        there = folder.exists()
+        if there and (not folder.is_dir() or any(folder.iterdir())):
+            raise AlreadyExists(f"{folder} is not empty.", todo="Name a new or an empty folder.")
+        ours = True  # it is empty or not there: all in it is made here
+        _laid_out(folder)
+    except OSError as error:
+        with suppress(OSError):
+            if ours:
+                empty(folder, keep=there)
+        raise NoPlace(
+            f"No workspace can be made at {folder}.",
+            why=f"The system says: {error.strerror or type(error).__name__}.",
+            todo="Name a folder in a place where you may write, and look that its disk has room.",
+        ) from error
+    return sorted(path.relative_to(folder) for path in folder.iterdir())
+
+
+def empty(folder: Path, *, keep: bool) -> None:
+    """Delete all that is in a folder, and the folder too unless it is kept."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not keep:
+        folder.rmdir()
+
+
+def _laid_out(folder: Path) -> None:
     for name in ("reconciliations", "sql/backfills", "reports"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     ignored = shutil.ignore_patterns("backfills", "__pycache__", "__marimo__", ".ipynb_checkpoints", "*.md")
@@ -463,6 +521,9 @@ def init(folder: Path) -> list[Path]:
         shutil.copytree(template(name), folder / name, ignore=ignored, dirs_exist_ok=True)
     for name in (POLICY_FILE, SIGNERS_FILE):
         shutil.copyfile(template(name), folder / name)
+    shutil.copyfile(SPEC_SCHEMA, folder / SPEC_SCHEMA.name)
+    (folder / "bronze").mkdir(exist_ok=True)
+    for path in _EXAMPLE.iterdir():
+        shutil.copyfile(path, folder / ("bronze" if path.suffix == ".csv" else "reconciliations") / path.name)
     (folder / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
     (folder / ".env.example").write_text(_ENVIRONMENT, encoding="utf-8")
-    return sorted(path.relative_to(folder) for path in folder.iterdir())

@@ -25,6 +25,7 @@ POLICY_FILE = "recon.toml"
 SIGNERS_FILE = "allowed_signers"  # whose SSH keys count; the workspace's own, never one that comes with a bundle
 LONGEST_DAYS = 36_500  # a hundred years; what is longer ends in no calendar
 _PACKAGE = Path(__file__).parent
+SPEC_SCHEMA = _PACKAGE / "reconciliation.schema.json"  # of a spec, for editors; each workspace has it
 
 
 def _yes(value: object) -> bool:
@@ -48,31 +49,50 @@ class Settings(BaseSettings):
 
 
 class SignOffPolicy(BaseModel):
+    """Who must say yes to a plan."""
+
     model_config = ConfigDict(extra="forbid")
-    approvals: int = Field(1, ge=1)
-    recorded_by_name: bool = True
-    applier_may_approve: bool = True
-    standing_days: int = Field(90, ge=0, le=LONGEST_DAYS)
+    approvals: int = Field(1, ge=1, description="How many people other than the author must approve a plan.")
+    recorded_by_name: bool = Field(
+        True, description="Whether an approval by name counts, or only SSH signatures by keys of allowed_signers."
+    )
+    applier_may_approve: bool = Field(
+        True, description="Whether whoever applies a plan may be among the people whose approval it needs."
+    )
+    standing_days: int = Field(
+        90, ge=0, le=LONGEST_DAYS, description="How many days at most a standing sign-off holds; 0: none is accepted."
+    )
 
 
 class PlanPolicy(BaseModel):
+    """How long a plan holds, and how much may change under it."""
+
     model_config = ConfigDict(extra="forbid")
-    expires_days: int = Field(7, ge=1, le=LONGEST_DAYS)
-    tolerance_rows: int = Field(0, ge=0)
+    expires_days: int = Field(
+        7, ge=1, le=LONGEST_DAYS, description="After how many days a plan that nobody applied must be made again."
+    )
+    tolerance_rows: int = Field(
+        0, ge=0, description="How many planned rows may have changed before an apply refuses to start."
+    )
 
 
 class PrivatePolicy(BaseModel):
+    """Who may see private columns."""
+
     model_config = ConfigDict(extra="forbid")
-    seen_by: list[str] = Field(default_factory=list)
+    seen_by: list[str] = Field(
+        default_factory=list,
+        description="Who may see columns that a spec marks private, and then only with RECON_SHOW_PRIVATE=1.",
+    )
 
 
 class Policy(BaseModel):
     """What `recon.toml` lays down for a workspace."""
 
     model_config = ConfigDict(extra="forbid")
-    sign_off: SignOffPolicy = Field(default_factory=lambda: SignOffPolicy(approvals=1, standing_days=90))
-    plan: PlanPolicy = Field(default_factory=lambda: PlanPolicy(expires_days=7, tolerance_rows=0))
-    private: PrivatePolicy = Field(default_factory=lambda: PrivatePolicy(seen_by=[]))
+    sign_off: SignOffPolicy = Field(default_factory=SignOffPolicy.model_construct)
+    plan: PlanPolicy = Field(default_factory=PlanPolicy.model_construct)
+    private: PrivatePolicy = Field(default_factory=PrivatePolicy.model_construct)
 
 
 def template(name: str) -> Path:
@@ -144,11 +164,17 @@ class Workspace:
         try:
             return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SpecError(f"{path} cannot be read.", why=str(error)) from error
+            raise SpecError(
+                f"{path} cannot be read.", why=f"{error}.", todo="Correct it, in TOML and UTF-8."
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
-            raise SpecError(f"{path}: {field}: {first['msg']}.", todo="Correct the field.") from error
+            raise SpecError(
+                f"{path}: {field}: {first['msg']}.",
+                why="Policy must be clear, or nobody could rely on it.",
+                todo="Correct the field.",
+            ) from error
 
     @property
     def actor(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ UNSAFE = (
     "full_page_writes",
 )  # nobody reads this cluster after the tests; chaos has its own
 
+YOUNG_OBJECTS = 20_000  # as many as this are made before garbage is looked for; Python's own 700 is a fifth of all time
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-engine", action="store_true", help="run tests marked one_engine on every engine too")
@@ -41,6 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("RECON_")]:
         del os.environ[name]  # a developer's own settings must not reach the tests
     forked.fork_kernels()
+    gc.disable()  # what is imported until the tests are found stays
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for again, but never again among what stays: libraries, and thousands of tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

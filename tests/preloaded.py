@@ -48,4 +48,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 tqdm.tqdm.monitor_interval = 0  # a thread of its own: kernels are forked only where there is one thread
 
-gc.freeze()  # so that collecting garbage in a forked process leaves the memory shared that nobody writes to
+# Collecting garbage in a forked process leaves alone what all share, and is seldom: see tests/conftest.py.
+gc.freeze()
+gc.set_threshold(20_000)

@@ -14,7 +14,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-import recon
 from recon.backfill import bundle, change, contents, lint, outside_bundle, review_page, scripts, states, veils
 from recon.backfill.absences import Lookup, Records
 from recon.backfill.change import Change, Shape
@@ -31,6 +30,7 @@ from recon.matching.run import Run
 from recon.names import DIALECT
 from recon.spec import Reconciliation
 from recon.spec_parts import OVERRIDE
+from recon.version import __version__
 from recon.workspace import Workspace
 
 FORMAT = 2  # of plan.json and the scripts; 1: batches by key
@@ -249,7 +249,9 @@ def _chosen_passes(spec: Reconciliation, passes: Sequence[str]) -> list[str]:
     names = [OVERRIDE, *(rule.name for rule in spec.passes)]
     for name in passes:
         if name not in names:
-            raise NotFound(f'{spec.name} has no pass "{name}".', why=did_you_mean(name, names))
+            raise NotFound(
+                f'{spec.name} has no pass "{name}".', why=did_you_mean(name, names), todo=f"It has: {', '.join(names)}."
+            )
     return [name for name in names if not passes or name in passes]
 
 
@@ -270,6 +272,7 @@ def _usable(decided: Run, spec: Reconciliation, allow_limited: bool) -> None:
     if decided.spec_digest != spec.digest:
         raise UsageError(
             f"The rules of {spec.name} changed since run {decided.run}.",
+            why="A plan carries out what today's rules decide.",
             todo=f"Run `recon match {spec.name}` again.",
         )
 
@@ -335,7 +338,8 @@ def _keep(
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
         files[name] = bundle.digest(text)
-    created = datetime.now(UTC).replace(microsecond=0)
+    now = datetime.now(UTC)
+    created = now.replace(microsecond=0)
     expires = created + timedelta(days=workspace.policy.plan.expires_days)
     counts = session.rows(
         f'SELECT "pass", count(*) FROM {draft.staged.sql(DIALECT)} GROUP BY 1'  # noqa: S608 (our own)
@@ -369,7 +373,7 @@ def _keep(
         "author": actor,
         "created": created.isoformat(),
         "expires": expires.isoformat(),
-        "tool": f"recon {recon.__version__}",
+        "tool": f"recon {__version__}",
         "files": files,
     }
     if where is not None:
@@ -395,7 +399,7 @@ def _keep(
         {
             "plan": plan, "reconciliation": made.bound.spec.name, "run": draft.decided.run,
             "digest": bundle.digest(text), "document": text, "author": actor, "row_count": rows,
-            "created_at": created, "expires_at": expires,
+            "created_at": now, "expires_at": expires,  # whole, so that two plans of one second stand in their order
         },
         actor,
     )  # fmt: skip

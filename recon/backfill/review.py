@@ -115,6 +115,7 @@ def collect(database: Database, workspace: Workspace, plan: str, *, drifts: int 
         problems.append(
             NotApproved(
                 f"Plan {plan} expired at {found.expires_at:%Y-%m-%d %H:%M} UTC.",
+                why="Plans and their sign-offs hold for a time only, as data moves on.",
                 todo="Make a new plan with `recon plan`.",
             )
         )

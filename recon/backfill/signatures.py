@@ -206,7 +206,9 @@ def key_of(signature: str) -> Key:
         kind = key.kind
     except (ValueError, binascii.Error) as error:
         raise NotApproved(
-            "This is no SSH signature.", why=f"It is not what stands between {_BEGIN} and its end."
+            "This is no SSH signature.",
+            why=f"It is not what stands between {_BEGIN} and its end.",
+            todo="Give the .sig file that `ssh-keygen -Y sign` wrote.",
         ) from error
     if "-cert-" in kind:
         raise NotApproved(

@@ -216,7 +216,11 @@ def withdraw(database: Database, name: str, identity: str, actor: str, reason: s
             .values(withdrawn_at=sa.func.clock_timestamp(), withdrawn_by=actor, withdrawn_reason=reason)
         ).rowcount
         if not changed:
-            raise IllegalMove(f"{identity} was withdrawn before.", todo=f"See `recon standing {name}`.")
+            raise IllegalMove(
+                f"{identity} was withdrawn before.",
+                why="It covers nothing since then, and is withdrawn once.",
+                todo=f"See `recon standing {name}`.",
+            )
         detail: dict[str, object] = {"standing": identity, "digest": found.digest, "reason": reason}
         audit.append(session, actor, "standing withdrawn", reconciliation=name, detail=detail)
     return load(database, name, identity)

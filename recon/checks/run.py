@@ -23,6 +23,7 @@ import psycopg
 from sqlalchemy.pool import NullPool
 from sqlglot import exp
 
+from recon import libraries
 from recon.checks import never, pairs, relation, suites
 from recon.checks.suites import Suite
 from recon.database import relations
@@ -183,7 +184,8 @@ def _quiet() -> Generator[None]:
 def _library() -> ModuleType:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported; nothing is sent anywhere
     try:
-        import great_expectations
+        with libraries.lean():
+            import great_expectations
     except (Exception, SystemExit) as error:  # a broken pyspark beside it makes its import call sys.exit(0)
         raise CheckErrored(
             "Great Expectations cannot be loaded.",

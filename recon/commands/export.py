@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,14 +20,12 @@ from recon.commands.shared import (
     note,
     open_database,
     print_json,
-    written,
 )
-from recon.errors import UsageError
+from recon.reports.whole import written
 
 if TYPE_CHECKING:
     from recon.backfill.export import Exported
 
-LINES, REQUESTS = "jsonl", "requests"
 UNSIGNED = ("planned", "rejected", "superseded", "expired", "stale")  # states of a plan that no sign-off stands behind
 
 
@@ -36,7 +33,7 @@ def export(
     plan: PlanName,
     form: Annotated[
         str, typer.Option("--format", help="jsonl: a line for each record; requests: HubSpot's batch updates.")
-    ] = LINES,
+    ] = "jsonl",
     output: Annotated[Path | None, typer.Option(help="A file; default: stdout.", show_default=False)] = None,
     as_json: AsJson = False,
     workspace: Folder = None,
@@ -47,13 +44,13 @@ def export(
     It shows and sends nothing: `recon apply` sends, once the plan is approved.
     """
     from recon.backfill import export as exporting
+    from recon.systems import exported
 
-    if form not in (LINES, REQUESTS):
-        raise UsageError(f"There is no format {form}.", todo=f"Use --format {LINES} or --format {REQUESTS}.")
+    exported.known(form)
     place = find_workspace(workspace)
     found = exporting.of(open_database(place, database), place, plan)
-    documents, told = _Counted(_documents(found, form)), {"plan": plan, "state": found.plan.state, "format": form}
-    told |= {"system": found.system, "object": found.object}
+    documents = _Counted(exported.documents(found, form))
+    told = {"plan": plan, "state": found.plan.state, "format": form, "system": found.system, "object": found.object}
     if output is not None:
         with written(output, "--output") as half, half.open("w", encoding="ascii", newline="\n") as file:
             file.writelines(_line(document) for document in documents)
@@ -67,30 +64,6 @@ def export(
         for document in documents:
             sys.stdout.write(_line(document))
         note(f"{_records(documents.records)}. {_state(found)}")
-
-
-def _documents(found: Exported, form: str) -> Iterator[dict[str, Any]]:
-    """A document for each record, or for each request. Raises UsageError where a system has no such requests."""
-    from recon.systems.crm import hubspot
-
-    of_hubspot = found.system == hubspot.SYSTEM
-    if form == REQUESTS and not of_hubspot:
-        raise UsageError(
-            f"{found.system} has no batch updates that recon writes to a file.",
-            why=f"They are of {hubspot.SYSTEM}.",
-            todo=f"Use --format {LINES}.",
-        )
-    records = (
-        hubspot.changes(edit.record, edit.after, {})
-        if of_hubspot
-        else {"id": edit.record, "properties": dict(edit.after)}
-        for edit in found.edits()
-    )
-    if form == LINES:
-        yield from records
-        return
-    while inputs := list(islice(records, hubspot.MOST)):
-        yield {"inputs": inputs}
 
 
 class _Counted:
@@ -117,7 +90,7 @@ def _records(count: int) -> str:
 
 
 def _unit(form: str, count: int) -> str:
-    return ("request" if form == REQUESTS else "line") + ("" if count == 1 else "s")
+    return ("request" if form == "requests" else "line") + ("" if count == 1 else "s")
 
 
 def _state(found: Exported) -> str:

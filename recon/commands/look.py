@@ -62,10 +62,14 @@ def notebook(
     """Open a notebook app or JupyterLab on this machine, for whoever has the address with its token. Ends with Ctrl-C."""
     import sys
 
+    from recon import extras
     from recon.desk import serving
 
     place = find_workspace(workspace)
     served = serving.prepare(place, what, port)
+    extras.need(
+        "notebooks", f"`recon notebook {what}`", *serving.LIBRARIES["lab" if served.notebook is None else "app"]
+    )
     environment = serving.opened_on(place, what, name)
     if database:
         environment["RECON_DATABASE_URL"] = database

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import date
 from pathlib import Path
@@ -29,6 +30,8 @@ from recon.errors import UsageError
 from recon.progress import bar, spinner
 
 if TYPE_CHECKING:
+    from recon.sources.kept import Links
+    from recon.sources.landing import Loaded
     from recon.workspace import Workspace
 
 SHOWN_DECISIONS = 40  # a screenful; `--format csv` gives all
@@ -50,6 +53,12 @@ def load(
 
     place = find_workspace(workspace)
     members = place.members(name)
+    links: dict[str, Links] = {}
+
+    def told(loaded: Loaded) -> None:
+        if loaded.links is not None:
+            links[loaded.table] = loaded.links
+
     days = [day(from_date, "--from"), day(to_date, "--to")]
     if sample:
         if any(days):
@@ -60,12 +69,28 @@ def load(
         first, last = [date.fromisoformat(text) if text else None for text in days]
         opened = open_database(place, database)
         with bar(f"Loading {name}", "", after=0.5) as progress:
-            counts = workflow.load_records(opened, place, name, first, last, progress=progress, step=progress.step)
-    answer(
-        {"reconciliation": name, "tables": counts},
-        as_json,
-        "Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + ".",
-    )
+            counts = workflow.load_records(
+                opened, place, name, first, last, progress=progress, step=progress.step, told=told
+            )
+    lines = ["Loaded " + ", ".join(f"{count:,} {table}" for table, count in counts.items()) + "."]
+    lines += [line for table, found in links.items() for line in _of_links(table, found)]
+    document = {"reconciliation": name, "tables": counts}
+    document |= {"links": {table: found.as_dict() for table, found in links.items()}} if links else {}
+    answer(document, as_json, "\n".join(lines))
+
+
+def _of_links(table: str, links: Links) -> list[str]:
+    """What became of what backfills wrote into a table that was filled anew, in a line or two."""
+    parts = [f"{links.kept:,} kept what a backfill wrote"] if links.kept else []
+    parts += [f"{links.replaced:,} took what the file says instead"] if links.replaced else []
+    parts += [f"{links.gone:,} linked before are no longer in the file"] if links.gone else []
+    lines = [f"{table}: {', '.join(parts)}."] if parts else []
+    for key, held in links.examples:
+        known = key[0] if len(key) == 1 else json.dumps(key, default=str, ensure_ascii=False)
+        was = ", ".join(f"{name} {value}" for name, value in held.items() if value is not None)
+        lines.append(f"  gone: {known} ({was})")
+    more = links.gone - len(links.examples)
+    return [*lines, f"  … and {more:,} more."] if more else lines
 
 
 def _something_to_load(place: Workspace, members: list[str]) -> None:

@@ -19,14 +19,13 @@ from recon.commands.shared import (
     open_database,
     say,
     show,
-    written,
 )
 from recon.errors import UsageError
 from recon.progress import spinner
+from recon.reports.whole import written
 
 SHOWN_BREAKS = 40  # a screenful; --json gives all
 NOBODY = "nobody"
-STATES = ("open", "assigned", "resolved", "all")
 
 
 def decide(
@@ -121,8 +120,9 @@ def breaks(
     database: Url = None,
 ) -> None:
     """What is not reconciled, since when, and who sees to it."""
-    if state is not None and state not in STATES:
-        raise UsageError(f"There is no state {state}.", todo=f"Use {', '.join(STATES)}.")
+    from recon.matching import breaks as open_breaks
+
+    open_breaks.known_state(state)
     if history and not keys:
         raise UsageError("Whose history?", todo="Add --key K.")
     if assign is not None and (history or state is not None):
@@ -131,8 +131,6 @@ def breaks(
         )
     if excel is not None and (assign is not None or history or keys):
         raise UsageError("--excel writes a list of breaks.", todo="Give it alone, or with --state.")
-    from recon.matching import breaks as open_breaks
-
     place = find_workspace(workspace)
     opened = open_database(place, database)
     if assign is not None:

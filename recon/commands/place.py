@@ -176,23 +176,73 @@ def _precision(steps: Mapping[str, Any]) -> str:
 
 def init(
     folder: Annotated[Path | None, typer.Argument(help="A new folder.", metavar="DIR", show_default=False)] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", help="The records to repair: a file; with --from, a table.", show_default=False),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--source", help="The records to trust: a file; with --from, a table.", show_default=False),
+    ] = None,
+    from_url: Annotated[
+        str | None,
+        typer.Option("--from", help="A PostgreSQL URL: draft from its tables. It is only read.", show_default=False),
+    ] = None,
+    link: Annotated[
+        str | None,
+        typer.Option("--link", help="The target's column for the source's key.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What to call the reconciliation.")] = None,
+    key_target: Annotated[str | None, typer.Option("--key-target", help="The target's key column.")] = None,
+    key_source: Annotated[str | None, typer.Option("--key-source", help="The source's key column.")] = None,
     as_json: AsJson = False,
     workspace: Annotated[Path | None, typer.Option("--workspace", help="The same as DIR.")] = None,
 ) -> None:
-    """Make a workspace of your own: folders, notebooks, settings."""
-    from recon import workflow
+    """Make a workspace of your own: folders, notebooks, settings; with two files, a drafted reconciliation of them too."""
+    from recon import starting, workflow
+    from recon.progress import spinner
 
     if (folder is None) == (workspace is None):
         raise UsageError("Name the new folder once.", todo="Write `recon init DIR` or `recon init --workspace DIR`.")
     folder = folder or workspace
     assert folder is not None
-    made = workflow.init(folder)
-    answer(
-        {"workspace": str(folder.resolve()), "made": [str(path) for path in made]},
-        as_json,
-        f"Made {folder}: {', '.join(map(str, made))}.\nNext: write reconciliations/NAME.yaml, or try"
-        f" `recon load rent_payments --sample --workspace {shlex.quote(str(folder))}`.",
-    )
+    alone = target is None and source is None and from_url is None
+    if alone or from_url is not None:
+        _refuse_idle({"--key-target": key_target, "--key-source": key_source}, "It is for --target FILE --source FILE.")
+    if alone:
+        _refuse_idle({"--name": name, "--link": link}, "It is for --target FILE --source FILE, or for --from URL.")
+        made = workflow.init(folder)
+        answer(
+            {"workspace": str(folder.resolve()), "made": [str(path) for path in made]},
+            as_json,
+            f"Made {folder}: {', '.join(map(str, made))}.\nNext: cd {shlex.quote(str(folder))}, then"
+            " recon load example · recon match example · recon plan example; or draft your own: recon init . --target FILE"
+            " --source FILE.",
+        )
+        return
+    with spinner("Drafting") as say:
+        if from_url is not None:
+            started = starting.with_database(
+                folder, from_url, target=target, source=source, link=link, name=name, step=say
+            )
+        else:
+            if target is None or source is None:
+                raise UsageError("A reconciliation has two sides.", todo="Give both --target FILE and --source FILE.")
+            started = starting.with_files(
+                folder, Path(target), Path(source), name=name, target_key=key_target, source_key=key_source, link=link,
+                step=say,
+            )  # fmt: skip
+    if not show(started.as_dict(), as_json):
+        from recon import screens_draft
+
+        screens_draft.drafted(started, folder)
+
+
+def _refuse_idle(options: Mapping[str, str | None], why: str) -> None:
+    """Refuse options that would be taken without a word and do nothing. Raises UsageError."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} says nothing here.", why=why, todo=f"Leave {option} out, or give those too.")
 
 
 def list_reconciliations(as_json: AsJson = False, workspace: Folder = None) -> None:
@@ -252,23 +302,12 @@ def database(
 
     place = find_workspace(workspace)
     if what == "roles":
-        from recon import systems
-        from recon.backfill import roles
-        from recon.service import queue
-        from recon.sources.mirrored import is_mirror
+        from recon.service import rights
 
         if name is None:
             raise UsageError("Roles are made for a reconciliation.", todo="Write `recon database roles NAME`.")
-        opened, spec = open_database(place, database), place.spec(name)
-        after = systems.after_match(spec)
-        receives = any(hook.reconciliation == name for hook in systems.webhooks().values())
-        if receives or is_mirror(spec):
-            queue.prepare(opened)  # so that the script knows its tables, whoever starts the first worker
-        script = roles.script(
-            opened, spec, prefix,
-            fills=after.rights(opened, spec) if after else None,
-            receives=receives,
-        )  # fmt: skip
+        place.spec(name)
+        script = rights.script(open_database(place, database), place, name, prefix)
         if not show({"sql": script}, as_json):
             typer.echo(visible(script) if sys.stdout.isatty() else script, nl=False)
         return
@@ -280,6 +319,7 @@ def database(
     elif what in ("start", "url"):
         # A URL is of use only while the server runs, so both keep it running until `stop`.
         url = embedded.start(place.folder, workflow.EMBEDDED_DATABASE, keep=True)
+        url = url.replace("+psycopg", "", 1)  # as psql and everything else reads it
         answer({"url": url}, as_json, url)
     else:
         raise UsageError(f"There is no `recon database {what}`.", todo="Use url, start, stop or roles.")

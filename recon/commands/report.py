@@ -72,9 +72,11 @@ def report(
     if schedule is not None:
         write(place, "report", name, schedule, zone, as_json)
         return
-    from recon import workflow
+    from recon import extras, workflow
 
     at = day(as_of, "--as-of")
+    if not excel and sign is None:
+        extras.need("notebooks", "`recon report`")
     opened = open_database(place, database)
     if sign is not None:
         from recon.reports import signed

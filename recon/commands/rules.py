@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from recon.commands.shared import DONE, AsJson, Folder, Name, Url, find_workspace, open_database, show, written
-from recon.errors import NotFound, UsageError, did_you_mean
+from recon.commands.shared import DONE, AsJson, Folder, Name, Url, find_workspace, open_database, show
+from recon.errors import UsageError
 from recon.progress import bar, spinner
+from recon.reports.whole import written
 
 PassName = Annotated[str | None, typer.Option("--pass", help="Only this pass.")]
 
@@ -32,8 +33,7 @@ def backtest(
     place = find_workspace(workspace)
     spec = place.spec(name)
     opened = open_database(place, database)
-    if wrong and truth and wrong.resolve() == truth.resolve():
-        raise UsageError("--wrong and --truth are the same file.", todo="Name another file after --wrong.")
+    testing.two_files(truth, wrong)
     with ExitStack() as stack:
         file = None
         if wrong:
@@ -83,11 +83,6 @@ def try_pass(
 
     place = find_workspace(workspace)
     spec = place.spec(name)
-    names = [item.name for item in spec.passes]
-    if rule not in names:
-        raise NotFound(
-            f"{name} has no pass {rule}.", why=did_you_mean(rule, names), todo=f"Its passes: {', '.join(names)}."
-        )
     records = _record(target, "--target"), _record(source, "--source")
     with open_database(place, database).session(read_only=True) as session:
         result = trying.attempt_typed(session, spec, rule, *records)

@@ -36,7 +36,7 @@ def run(
     Without --execute it is a dry run. With it, a plan is applied only under a sign-off: a standing one, or the
     approval of the plan that waits. By a schedule it always writes.
     """
-    from recon import whole_way
+    from recon import extras, whole_way
 
     if execute and mode not in (None, "execute"):
         raise UsageError(f"--execute and --mode {mode} are two things.", todo="Give one of them.")
@@ -64,6 +64,7 @@ def run(
         )
     for member in place.members(name):  # what makes no sense for one is said before any is begun
         wish.check(place.spec(member))
+    extras.need("notebooks", "`recon run`")
     opened = open_database(place, database)
 
     def one(name: str) -> tuple[dict[str, Any], int]:
@@ -73,7 +74,7 @@ def run(
             from recon import screens_run
 
             screens_run.ran(document)
-        return {**document, **_figures(document)}, document["exit_code"]
+        return document, document["exit_code"]
 
     raise typer.Exit(groups.conduct(place, name, as_json, one, _close))
 
@@ -82,13 +83,3 @@ def _close(group: str, ended: list[groups.Ended]) -> None:
     from recon import screens_groups
 
     screens_groups.statistics(group, [item.shown for item in ended], groups.worst(ended))
-
-
-def _figures(document: dict[str, Any]) -> dict[str, Any]:
-    """Statistics and coverage as they are in the end (CRM-09)."""
-    from recon.matching.coverage import coverage, statistics
-
-    match, apply = document["match"], document["apply"] or {}
-    errors = apply["skipped"] if apply.get("executed") else 0
-    share = None if match["limited"] else coverage(match["outcomes"])
-    return {"statistics": statistics(match["outcomes"], errors), "coverage": share}

@@ -45,8 +45,10 @@ def write(place: Workspace, kind: Kind, name: str, cron: str, zone: str | None, 
     """Write the entry, or take it out, and say what comes of it."""
     from datetime import UTC, datetime
 
+    from recon import extras
     from recon.service import schedules
 
+    extras.need("service", "A schedule", "croniter", "procrastinate")
     path = place.root / schedules.FILE
     document: dict[str, str | None] = {"reconciliation": name, "file": str(path)}
     noun, verb = _SAID[kind]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,7 @@ from recon.commands.shared import (
     say,
     show,
 )
+from recon.errors import NoKey
 
 if TYPE_CHECKING:
     from recon.workspace import Workspace
@@ -44,10 +45,15 @@ def worker(
 
     One line per job on stderr; with --json one document per line.
     """
-    from recon.service import supervised
-    from recon.service import worker as service
+    from recon import extras
 
     place = find_workspace(workspace)
+    extras.need("service", "`recon worker`", "procrastinate", "croniter", "httpx2", "stamina")
+    from recon.service import schedules, supervised
+    from recon.service import worker as service
+
+    if any(entry.do != "sync" for entry in schedules.of(place)):
+        extras.need("notebooks", f"What {schedules.FILE} asks of the worker")
     opened = open_database(place, database)
 
     def log(text: str, document: dict[str, object]) -> None:
@@ -84,14 +90,20 @@ def serve(
     """Answer requests over HTTP and take what outside systems send, until SIGTERM or Ctrl-C. One line per request on stderr."""
     import sys
 
+    from recon import extras
+
     place = find_workspace(workspace)
+    extras.need("service", "`recon serve`")
     opened = replace(open_database(place, database), pooled=True)
     from recon.backfill.standing import environment_of
     from recon.service import app as service
     from recon.service import logs, schedules, tokens
 
-    with suppress(tokens.NoKey):  # webhooks are taken without one
+    locked: NoKey | None = None
+    try:
         tokens.trust(place.variables)
+    except NoKey as error:  # webhooks are taken without one
+        locked = error
     logs.to(sys.stderr)
 
     here = environment_of(place, opened)
@@ -106,6 +118,8 @@ def serve(
             }  # fmt: skip
             text = f"recon serves {address} (environment {here}). Ctrl-C ends it; `recon webhooks` tells what came."
             _line(text, document, as_json)
+            if locked:
+                note(f"{locked} Webhooks are taken all the same; requests that need a token are answered 503.")
             if with_worker:
                 beside.enter_context(_worker_of(place, database, as_json))
 
@@ -144,9 +158,11 @@ def token(
     """Make a token for `recon serve`, signed with RECON_JWT_SECRET: for first steps. Whoever has it is that person there."""
     from datetime import UTC
 
+    from recon import extras
     from recon.service import tokens
 
     place = find_workspace(workspace)
+    extras.need("service", "`recon token`", "jwt")
     made = tokens.make(place.variables, sub, role, organization, hours, datetime.now(UTC))
     if not show({"token": made}, as_json):
         say(made)

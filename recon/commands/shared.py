@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recon.errors import UsageError, visible
+from recon.reports.whole import written as written
 
 if TYPE_CHECKING:
     from recon.database.connect import Database
@@ -60,32 +58,6 @@ def day(text: str | None, option: str) -> str | None:
         return date.fromisoformat(text).isoformat() if text is not None else None
     except ValueError as error:
         raise UsageError(f"{option} {text!r} is not a day.", todo="Write it like 2025-03-31.") from error
-
-
-@contextmanager
-def written(path: Path, option: str) -> Generator[Path]:
-    """A file that takes its name only once it is whole: what stood there before is lost to no failure.
-
-    Args:
-        path: the name that it takes.
-        option: by which it was named, for messages.
-
-    Raises:
-        UsageError: nothing can be written there.
-    """
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    todo = f"Name another file after {option}."
-    try:
-        half.touch()
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}.", todo=todo) from error
-    try:
-        yield half
-        half.replace(path)
-    except IsADirectoryError as error:
-        raise UsageError(f"{path} is a folder.", todo=todo) from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def note(text: str) -> None:

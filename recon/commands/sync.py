@@ -57,6 +57,9 @@ def sync(
     if runs and (execute or no_orphans or len(scope or ()) > 1):
         raise UsageError("--runs only shows.", todo="Give it alone, or with one --scope.")
     place = find_workspace(workspace)
+    from recon import extras
+
+    extras.need("service", "`recon sync`", "httpx2", "stamina", "croniter")
     from recon.mirror import sync as mirror
 
     mirror.mirror_of(place, name)

@@ -20,6 +20,7 @@ from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Loader
 
 from recon.errors import DatabaseFailed, DatabaseUnreachable, ReconError, UsageError, did_you_mean, without_values
+from recon.names import quote
 
 CONNECT_TIMEOUT_SECONDS = 10  # long enough for a sleeping server, short enough for a person who waits
 PAUSES_SECONDS = (0.2, 0.5, 1.5)  # between attempts at a server that is starting up or has no free connection
@@ -44,6 +45,8 @@ SESSION_SETTINGS = {
 _TIME_TYPES = ("date", "time", "timetz", "timestamp", "timestamptz", "interval")
 
 _SOON = ("starting up", "in recovery mode", "too many", "remaining connection")  # what passes by itself
+
+_NOBODY_THERE = ("no such file", "refused")  # no socket, or one where nobody listens
 
 # The server ended the connection itself: shut down, killed, or out of patience. Class 08 is the network's.
 _BROKEN_OFF = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
@@ -178,10 +181,11 @@ class Database:
         engine = self.engine
         try:
             connection = _connected(engine)
-        except sa_exc.DBAPIError as error:
-            raise _unreachable(error.orig, engine.url, self.url) from None
-        except psycopg.Error as error:
-            raise _unreachable(error, engine.url, self.url) from None
+        except (sa_exc.DBAPIError, psycopg.Error) as error:
+            said = error.orig if isinstance(error, sa_exc.DBAPIError) else error
+            if self.embedded and any(sign in str(said).lower() for sign in _NOBODY_THERE):
+                raise _stopped() from None
+            raise _unreachable(said, engine.url, self.url) from None
         session = Session(connection)
         driver = session.driver  # held, for SQLAlchemy lets go of a connection that broke off
         try:
@@ -189,6 +193,7 @@ class Database:
                 raise DatabaseUnreachable(
                     f"The server is PostgreSQL {driver.info.server_version // 10_000}.",
                     why=f"recon needs {OLDEST_SERVER} or later.",
+                    todo="Give the URL of a newer server, or have this one upgraded.",
                 )
             if read_only:
                 session.execute("SET TRANSACTION READ ONLY")
@@ -196,7 +201,7 @@ class Database:
             driver.commit()
         except (psycopg.Error, sa_exc.DBAPIError, sa_exc.PendingRollbackError) as error:
             session.rollback()
-            said = _broken_off() if driver.closed else explained(error)
+            said = _broken_off() if driver.closed else explained(error, driver.info)
             # A traceback, which notebooks keep, prints causes; and these quote values of records.
             raise said from (None if _quotes_values(error) else error)
         except BaseException:
@@ -261,9 +266,18 @@ def _with_driver(url: str) -> str:
     return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql+psycopg://", url.strip())
 
 
+def _stopped() -> DatabaseUnreachable:
+    return DatabaseUnreachable(
+        "The embedded database does not run.",
+        why="It stops when the last workbench that uses it is closed, or with `recon database stop`.",
+        todo="Open the workbench again with recon.open, or give the command again: either starts it.",
+    )
+
+
 def _broken_off() -> DatabaseUnreachable:
     return DatabaseUnreachable(
         "The connection to the database broke off.",
+        why="The server was stopped or ended the session, or the network between failed.",
         todo="What was committed is kept, the open transaction is not; run it again.",
     )
 
@@ -278,8 +292,20 @@ def _quotes_values(error: Exception, classes: tuple[str, ...] = _DATA + _ROWS) -
     return isinstance(origin, psycopg.Error) and (origin.sqlstate or "").startswith(classes)
 
 
-def explained(error: Exception) -> ReconError:
-    """A database error in three parts; the statement's values stay out of it."""
+def temporary_right(info: psycopg.ConnectionInfo) -> str:
+    """What to ask for where the role of a connection may make no temporary table or view."""
+    # Their names as text of SQL: somebody else is to run it.
+    grant = f"GRANT TEMPORARY ON DATABASE {quote(info.dbname)} TO {quote(info.user)};"
+    return f"Ask the owner of the database to run: {grant}"
+
+
+def explained(error: Exception, info: psycopg.ConnectionInfo) -> ReconError:
+    """A database error in three parts; the statement's values stay out of it.
+
+    Args:
+        error: what the driver raised.
+        info: of the connection, which is open: who asked, and where.
+    """
     origin: BaseException | None = error.orig if isinstance(error, sa_exc.DBAPIError) else error
     if not isinstance(origin, psycopg.Error):
         return DatabaseFailed(why=str(error).splitlines()[0])
@@ -290,10 +316,13 @@ def explained(error: Exception) -> ReconError:
     said = origin.diag.message_primary or str(origin).splitlines()[0]
     if _quotes_values(origin, _DATA):
         said = without_values(said)
-    hint = origin.diag.message_hint or ""
+    why, hint = f"(SQLSTATE {state})", origin.diag.message_hint or ""
     if isinstance(origin, pg_errors.InsufficientPrivilege):
-        hint = "Ask for the right, or connect as a user who has it."
-    return DatabaseFailed(f"The database refused a statement: {said}.", why=f"(SQLSTATE {origin.sqlstate})", todo=hint)
+        why = f'The role "{info.user}" asked for it and lacks the right {why}.'
+        hint = f'Its owner has to GRANT the right to "{info.user}"; or connect as a user who has it.'
+        if "temporary" in said:
+            hint = temporary_right(info)
+    return DatabaseFailed(f"The database refused a statement: {said}.", why=why, todo=hint)
 
 
 def _unreachable(error: object, url: sa.URL, written: str) -> DatabaseUnreachable:

@@ -70,6 +70,7 @@ LINUX_SETTINGS = "dynamic_shared_memory_type = sysv  # /dev/shm is too small in 
 
 # The locks this process holds: state of the process itself, so there is one place for it.
 _held: dict[Path, int] = {}
+_guests: dict[Path, set[Guest]] = {}
 
 
 def start(folder: Path, database: str = "recon", *, keep: bool = False) -> str:
@@ -104,6 +105,38 @@ def stop(folder: Path) -> bool:
                 os.close(_held.pop(folder))
             place = _place(folder)
             return place is not None and _stop(place)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether this process counts among the users of the server of `folder`."""
+    return folder.resolve() in _held
+
+
+def leave(folder: Path) -> None:
+    """This process needs the server of `folder` no more: it stops, unless others use it or asked to keep it."""
+    if in_use(folder):
+        _leave(folder.resolve())
+
+
+class Guest:
+    """One of those in this process that use the server of a folder: it is let go of with the last of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        _guests.setdefault(self._folder, set()).add(self)
+
+    def leave(self) -> None:
+        """As `leave` for the last one; nothing for the others, nor the second time."""
+        there = _guests.get(self._folder, set())
+        if self in there:
+            there.remove(self)
+            if not there:
+                leave(self._folder)
+
+
+def belongs_to_guests(folder: Path) -> bool:
+    """Whether nobody in this process would miss the server of `folder` when its guests are gone."""
+    return not in_use(folder) or bool(_guests.get(folder.resolve()))
 
 
 def is_running(folder: Path) -> bool:
@@ -193,13 +226,17 @@ def _use(folder: Path) -> None:
 def _leave_all() -> None:
     """This process ends: stop each server that nobody else uses and nobody asked to keep."""
     for folder in list(_held):
-        with contextlib.suppress(OSError, EmbeddedUnavailable), _alone(folder):
-            # Closed, not unlocked: a forked child that shares the descriptor keeps its claim.
-            os.close(_held.pop(folder))
-            os.close(_lock(folder / USERS, shared=False, seconds=0))  # raises where others use it
-            place = _place(folder)
-            if place is not None and not (folder / KEEP).exists():
-                _stop(place)
+        _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    with contextlib.suppress(OSError, EmbeddedUnavailable), _alone(folder):
+        # Closed, not unlocked: a forked child that shares the descriptor keeps its claim.
+        os.close(_held.pop(folder))
+        os.close(_lock(folder / USERS, shared=False, seconds=0))  # raises where others use it
+        place = _place(folder)
+        if place is not None and not (folder / KEEP).exists():
+            _stop(place)
 
 
 # -- where the data is -----------------------------------------------------------------------------------
@@ -333,7 +370,11 @@ def _stop(place: Place) -> bool:
             if _postmaster(place.data) is None:
                 return True
             time.sleep(PAUSE_SECONDS)
-    raise EmbeddedUnavailable("The embedded PostgreSQL does not stop.", why=_tail(place.data / LOG))
+    raise EmbeddedUnavailable(
+        "The embedded PostgreSQL does not stop.",
+        why=_tail(place.data / LOG),
+        todo="Let whatever still uses it end, and try again.",
+    )
 
 
 def _postmaster(data: Path) -> tuple[int, Path] | None:

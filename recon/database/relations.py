@@ -13,7 +13,7 @@ from psycopg import errors as pg_errors
 from sqlglot import exp
 
 from recon import expressions
-from recon.database.connect import Session
+from recon.database.connect import Session, temporary_right
 from recon.errors import DatabaseFailed, NotLoaded, SchemaMismatch, SpecError, did_you_mean
 from recon.expressions import Side
 from recon.names import DIALECT, identifier, quote, split_relation
@@ -90,6 +90,14 @@ class Relation:
             tree.set("alias", name)
             return tree
         return exp.Subquery(this=tree, alias=name)
+
+    def only(self, names: Sequence[str]) -> Relation:
+        """The same with these columns alone."""
+        return replace(
+            self,
+            columns={name: self.columns[name] for name in names},
+            sql_types={name: self.sql_types[name] for name in names},
+        )
 
     def bare_type_of(self, name: str) -> exp.DataType:
         """The type of a column in a script, for a parameter or a NULL: of an interval without its fields.
@@ -278,7 +286,7 @@ def _volatile(session: Session, query: exp.Query) -> str | None:
         raise DatabaseFailed(
             "The query of a side cannot be checked.",
             why="recon makes a temporary view of it, which needs the right TEMPORARY on this database.",
-            todo="Ask its owner for GRANT TEMPORARY ON DATABASE.",
+            todo=temporary_right(session.driver.info),
         ) from error
 
 

@@ -54,8 +54,9 @@ def attempt(
 
 def problem_html(problem: ReconError) -> str:
     """An error's three parts: what happened, why, and what to do next."""
-    parts = [f"<strong>{prose(problem.what)}</strong>", prose(problem.why), prose(problem.todo)]
-    return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts if part)
+    what, why, todo = problem.parts
+    parts = [f"<strong>{prose(what)}</strong>", prose(why), prose(todo)]
+    return "".join(f"<p style='margin: 0.2rem 0'>{part}</p>" for part in parts)
 
 
 def private_html(note: str | None) -> str:

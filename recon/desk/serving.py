@@ -35,6 +35,7 @@ LAB = "lab"
 _NO_EXTENSIONS = "--LabApp.extension_manager=readonly"
 _QUIET = Path("@jupyterlab", "apputils-extension", "notification.jupyterlab-settings")
 _QUIET_SETTINGS = {"fetchNews": "false", "checkForUpdates": False}
+LIBRARIES = {"lab": ("jupyterlab", "ipykernel", "plotly"), "app": ("marimo", "plotly")}  # of the extra "notebooks"
 NOTEBOOKS = {"explore": "explore_mismatches.py", "preview": "preview_backfill.py"}
 
 
@@ -199,5 +200,6 @@ def _free(wanted: int | None) -> int:
         return port
     raise UsageError(
         f"Port {wanted} is taken." if wanted is not None else f"All ports from {FIRST_PORT} on are taken.",
+        why="Another program listens there.",
         todo="Name another one with --port.",
     )

@@ -28,7 +28,7 @@ from sqlglot import exp
 
 from recon.database.connect import Session
 from recon.database.relations import Relation
-from recon.errors import UsageError, did_you_mean
+from recon.errors import NotFound, UsageError, did_you_mean
 from recon.expressions import Expression, Side
 from recon.expressions import parse as parse_expression
 from recon.matching import side_by_side, statements
@@ -97,9 +97,15 @@ def attempt_typed(
     """The same with one pass of a spec and the types of its own columns; values come as JSON has them.
 
     Raises:
+        NotFound: the spec has no such pass.
         UsageError: a column is not one of its side's, or a value cannot be read as its type.
         SchemaMismatch: the spec does not fit the database.
     """
+    names = [item.name for item in spec.passes]
+    if name not in names:
+        raise NotFound(
+            f"{spec.name} has no pass {name}.", why=did_you_mean(name, names), todo=f"Its passes: {', '.join(names)}."
+        )
     bound = bind(session, spec, shows_private=True)  # no value of any record: who asks wrote them down
     given: dict[Side, Mapping[str, Any]] = {"t": target, "s": source}
     values: list[str | None] = []

@@ -30,7 +30,7 @@ from recon.matching.truth import TRUTH
 from recon.names import DIALECT, column, identifier
 from recon.spec import Reconciliation
 
-__all__ = ["Backtest", "PassScore", "Wrong", "backtest", "latest", "measured"]
+__all__ = ["Backtest", "PassScore", "Wrong", "backtest", "latest", "measured", "two_files"]
 
 SHOWN_WRONG = 20  # on one screen; --wrong FILE.csv gives all
 _DECISIONS, _JUDGED = "recon_backtest", "recon_judged"
@@ -79,6 +79,12 @@ def backtest(
         if wrong is not None:
             _write(session, bound, wrong)
         return keep(session, found)
+
+
+def two_files(truth: Path | None, wrong: Path | None) -> None:
+    """Raises UsageError where what is found wrong would be written over the right pairs."""
+    if wrong and truth and wrong.resolve() == truth.resolve():
+        raise UsageError("--wrong and --truth are the same file.", todo="Name another file after --wrong.")
 
 
 def _nothing_known(spec: Reconciliation, why: str) -> UsageError:

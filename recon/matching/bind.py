@@ -19,6 +19,8 @@ from recon.names import column, quote
 from recon.spec import Reconciliation
 from recon.spec_parts import Comparison, Pass, Window
 
+NAME_CHARACTERS = 80  # of an expression that people are told as the spec writes it
+
 
 def bind(session: Session, spec: Reconciliation, *, shows_private: bool = False) -> Bound:
     """Resolve a spec against the database.
@@ -109,14 +111,27 @@ def _bind_pass(bound: Bound, rule: Pass) -> BoundPass:
         rule,
         tuple(left for _, _, left, _ in pairs),
         tuple(right for _, _, _, right in pairs),
-        tuple(text for text, _, _, _ in pairs),
-        tuple(text for _, text, _, _ in pairs),
+        _names([(text, tree) for text, _, tree, _ in pairs]),
+        _names([(text, tree) for _, text, _, tree in pairs]),
         windows,
         when_target=tuple(conditions.pop(one_sided[0], []) + conditions.pop(one_sided[2], [])),
         when_source=tuple(conditions.pop(one_sided[1], [])),
         when_both=tuple(part for parts in conditions.values() for part in parts),
         prefer=tuple(_terms(bound, rule.preferences)),
     )
+
+
+def _names(written: Sequence[tuple[str, exp.Expr]]) -> tuple[str, ...]:
+    """How people call the expressions of one side of a pass: as the spec writes them, long ones by their columns."""
+
+    def name(text: str, tree: exp.Expr) -> str:
+        if len(text) <= NAME_CHARACTERS:
+            return text
+        columns = dict.fromkeys(node.name for node in exp.Paren(this=tree.copy()).find_all(exp.Column, bfs=False))
+        return f"{' and '.join(columns)} (as the rule reads it)" if columns else text
+
+    names = tuple(name(text, tree) for text, tree in written)
+    return names if len(set(names)) == len(names) else tuple(text for text, _ in written)
 
 
 def _terms(bound: Bound, preferences: Sequence[Preference]) -> list[Term]:

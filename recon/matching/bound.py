@@ -37,7 +37,9 @@ class BoundPass:
     rule: Pass
     targets: tuple[exp.Expr, ...]
     sources: tuple[exp.Expr, ...]
-    target_names: tuple[str, ...]  # the target's `on` expressions as the spec writes them, for people
+    target_names: tuple[
+        str, ...
+    ]  # the target's `on` expressions for people: as the spec writes them, if they are short
     source_names: tuple[str, ...]
     windows: tuple[BoundWindow, ...]
     when_target: tuple[exp.Expr, ...]

@@ -22,9 +22,10 @@ from recon.matching.issues import issues
 from recon.names import DIALECT, column, identifier
 from recon.workspace import person
 
-__all__ = ["AGES", "age_class", "ages", "assign", "count", "history", "issues", "listed", "update"]
+__all__ = ["AGES", "age_class", "ages", "assign", "count", "history", "issues", "known_state", "listed", "update"]
 
 AGES: tuple[str, ...] = ("new", "under 1 day", "1 to 7 days", "8 to 30 days", "over 30 days")
+STATES = ("open", "assigned", "resolved", "all")
 AGE_DAYS = (1, 8, 31)  # the ages after the first begin at 0 and at these many whole days
 NO_BREAK = (*RECONCILED, "excluded")
 
@@ -88,6 +89,12 @@ def age_class(opened_at: exp.Expr, is_new: exp.Expr) -> exp.Case:
     return exp.Case(ifs=ends)
 
 
+def known_state(state: str | None) -> None:
+    """Raises UsageError where breaks are asked for by a state that there is not."""
+    if state is not None and state not in STATES:
+        raise UsageError(f"There is no state {state}.", todo=f"Use {', '.join(STATES)}.")
+
+
 def listed(
     database: Database, spec_name: str, state: str | None = None, limit: int | None = None, only: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
@@ -99,6 +106,9 @@ def listed(
         state: open, assigned, resolved or all; None: open and assigned.
         limit: no more than this many.
         only: keys as text; composite ones as JSON arrays. None: all.
+
+    Raises:
+        UsageError: there is no such state.
 
     Returns:
         Dicts of side, key (text), state, assignee, outcome, reason, first_seen, opened_at, last_seen, resolved_at, run,
@@ -122,6 +132,7 @@ def count(session: Session, spec_name: str, state: str | None = None, only: Sequ
 
 
 def _asked(spec_name: str, state: str | None, only: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    known_state(state)
     found = tables.breaks.c
     asked = [found.reconciliation == spec_name]
     if state != "all":

@@ -47,6 +47,14 @@ class Explanation:
         """The document of `recon explain --json`."""
         return asdict(self)
 
+    def candidates(self) -> list[dict[str, Any]]:
+        """One row for each candidate of each pass: the pass, its key, its standing, and what people see of it."""
+        return [
+            {"pass": step.name, "candidate": item.key, "standing": item.standing, **item.shown}
+            for step in self.passes
+            for item in step.candidates
+        ]
+
 
 def explain(session: Session, bound: Bound, key: str) -> Explanation:
     """Explain one record of the population by its key (a composite key as a JSON array).

@@ -136,7 +136,11 @@ def accept_pass(database: Database, spec: Reconciliation, pass_name: str, actor:
     reason = reason_of(reason)
     names = [rule.name for rule in spec.passes]
     if pass_name not in names:
-        raise NotFound(f"{spec.name} has no pass {pass_name}.", why=did_you_mean(pass_name, names))
+        raise NotFound(
+            f"{spec.name} has no pass {pass_name}.",
+            why=did_you_mean(pass_name, names),
+            todo=f"It has: {', '.join(names)}.",
+        )
     tables.ensure(database)
     with database.session() as session:
         run = _latest_run(session, spec)
@@ -297,7 +301,11 @@ def _contradicted(spec: Reconciliation, row: dict[str, Any]) -> ReconError:
     where = f"in line {row['other_line']} of this file" if row["other_line"] is not None else ""
     when = where or f"by {row['author']} on {row['made_at']:%Y-%m-%d %H:%M} UTC"
     if given == other:
-        return AlreadyExists(f"That {said(*given)} was decided already, {when}.")
+        return AlreadyExists(
+            f"That {said(*given)} was decided already, {when}.",
+            why="A decision stands until it is undone, and needs to be made only once.",
+            todo="Take the line out." if where else f"See `recon decide {spec.name} --list`.",
+        )
     undo = f"Undo that first: `recon decide {spec.name} --undo` with its record and a reason."
     return Contradicted(
         f"It cannot be decided that {said(*given)}.",
@@ -345,7 +353,11 @@ def _latest_run(session: Session, spec: Reconciliation) -> str:
         .limit(1)
     ).first()
     if row is None:
-        raise NotFound(f"{spec.name} has no finished run.", todo=f"Run `recon match {spec.name}` first.")
+        raise NotFound(
+            f"{spec.name} has no finished run.",
+            why="What a pass proposed is known only once its records are decided.",
+            todo=f"Run `recon match {spec.name}` first.",
+        )
     if row[1] != spec.digest:
         raise Stale(
             f"The latest run of {spec.name} followed other rules than its spec has now.",

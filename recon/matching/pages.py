@@ -114,7 +114,11 @@ def latest(session: Session, name: str, scopes: Sequence[str] | None, run: str |
     found = session.connection.execute(query.order_by(kept.c.started_at.desc(), kept.c.run.desc()).limit(1)).first()
     if found is None:
         said = f" {run}" if run else ""
-        raise NotFound(f"{name} has no finished run{said}.", todo=f"Run `recon match {name}` first.")
+        raise NotFound(
+            f"{name} has no finished run{said}.",
+            why="Decisions are shown of runs that ended well.",
+            todo=f"Run `recon match {name}` first.",
+        )
     if not found.kept:
         raise NotFound(
             f"The decisions of run {found.run} are no longer there.", why="Later runs took their place.",

@@ -136,6 +136,20 @@ def listed(
 
     Each also has `because`: why, in a sentence.
     """
+    query = _listing(bound, run, outcomes, limit)
+    return session.records(query.sql(DIALECT), *([list(outcomes)] if outcomes else []))
+
+
+def columns_and_rows(
+    session: Session, bound: Bound, run: str, *, outcomes: Sequence[str] = (), limit: int | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The same as the names of its columns and a tuple for each decision: a third of the memory, for a million of them."""
+    query = _listing(bound, run, outcomes, limit)
+    cursor = session.execute(query.sql(DIALECT), *([list(outcomes)] if outcomes else []))
+    return [column.name for column in cursor.description or []], cursor.fetchall()
+
+
+def _listing(bound: Bound, run: str, outcomes: Sequence[str], limit: int | None) -> exp.Select:
     query = pairs(bound, run).select(exp.alias_(because(bound), LABEL, quoted=True))
     if outcomes:
         parameter = exp.Parameter(this=exp.Literal.number(1))
@@ -143,9 +157,7 @@ def listed(
             exp.EQ(this=column("d", "outcome"), expression=exp.Any(this=exp.paren(exp.cast(parameter, "text[]"))))
         )
     query = query.order_by(*[column("d", name) for name in _in_order(bound)])
-    if limit is not None:
-        query = query.limit(limit)
-    return session.records(query.sql(DIALECT), *([list(outcomes)] if outcomes else []))
+    return query if limit is None else query.limit(limit)
 
 
 def write_csv(session: Session, bound: Bound, run: str, out: IO[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recon.expressions import shortened
 from recon.matching import keys, side_by_side
 from recon.matching.because import called
 from recon.matching.bound import Bound
@@ -156,7 +157,10 @@ def _verdict(
     if "candidate" in there:
         return _open(bound, found, around, having, said, seen, listed)
     if not found.holds:
-        return "when_false", f"{found.met:,}{having}, but the condition does not hold: {rule.rule.when}."
+        return (
+            "when_false",
+            f"{found.met:,}{having}, but the condition does not hold: {shortened(rule.rule.when or '')}.",
+        )
     if not found.candidates:
         return "out_of_tolerance", _missed(found, having, listed)
     code = min(there, key=STANDINGS.index)

@@ -30,6 +30,7 @@ from recon.errors import (
     OverCap,
     ReconError,
     SpecError,
+    Unforeseen,
     UsageError,
     did_you_mean,
     of_place,
@@ -144,7 +145,7 @@ def _unforeseen(error: Exception) -> ReconError:
     last = traceback.extract_tb(error.__traceback__)[-1]
     what = f"Something unforeseen went wrong ({type(error).__name__}, {Path(last.filename).name} line {last.lineno})."
     _log.error("%s", what)
-    return ReconError(what)
+    return Unforeseen(what)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from recon import extras
 from recon.errors import VEIL, OutsideDenied, OutsideFailed, OutsideUnsure, UsageError, visible
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Client:
         penalty: float | None = None,
         limit: Limit | None = None,
     ) -> None:
+        extras.need("service", f"Speaking with {name}", "httpx2", "stamina")
         import httpx2
 
         _safe(name, base)

@@ -15,7 +15,6 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-import recon
 from recon import expressions
 from recon.backfill.change import Change
 from recon.backfill.plan import Plan
@@ -27,6 +26,7 @@ from recon.expressions import Expression, Side
 from recon.matching import pairs
 from recon.matching.bound import Bound
 from recon.names import DIALECT, column, identifier
+from recon.version import __version__
 from recon.workspace import Workspace
 
 # 64 bits of each record's sha256, so that the sum of all is exact and counted by several workers at once.
@@ -98,7 +98,7 @@ def read(session: Session, workspace: Workspace, bound: Bound, run: str, plan: P
         suite=_suite(workspace, bound),
         plan=plan.plan if plan else None,
         plan_digest=plan.digest if plan else None,
-        recon=recon.__version__,
+        recon=__version__,
         postgresql=session.value("SELECT current_setting('server_version')"),
     )
 

@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from recon import libraries
 from recon.backfill import plan as plans
 from recon.database.connect import Database
 from recon.errors import UsageError, did_you_mean
@@ -25,7 +26,8 @@ _DAYS = ("from_day", "to_day")
 
 def of(source: Path) -> dict[str, dict[str, str]]:
     """The parameters of a notebook by name: what papermill reads in its cell tagged `parameters`."""
-    import papermill
+    with libraries.lean():
+        import papermill
 
     return papermill.inspect_notebook(as_template(source))
 

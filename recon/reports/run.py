@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recon import errors
+from recon import errors, libraries
 from recon.backfill import plan as plans
 from recon.database import tables
 from recon.database.connect import Database
@@ -241,10 +241,11 @@ def run_notebook(
         UsageError: the notebook has no such parameter, needs another one, or one of another type.
         ReportFailed: a cell failed, or the kernel died; the notebook is kept as `…-failed.ipynb`.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
+    with libraries.lean():
+        import papermill
+        from papermill.exceptions import PapermillExecutionError
 
-    from recon.reports import execution
+        from recon.reports import execution
 
     try:
         parameters.check(source, values)

@@ -166,10 +166,16 @@ def _found(session: Session, name: str, report: str) -> Any:
 
 def _unsigned(row: Any, actor: str) -> None:
     if row["state"] != "success":
-        raise IllegalMove(f"The report {row['id']} is {row['state']}.", why="Only a finished one can be signed.")
+        raise IllegalMove(
+            f"The report {row['id']} is {row['state']}.",
+            why="Only a finished one can be signed.",
+            todo=f"Make a new one with `recon report {row['reconciliation']}`.",
+        )
     if row["signed_by"] is not None:
         raise IllegalMove(
-            f"The report {row['id']} is signed already.", why=f"{row['signed_by']} did, {row['signed_at']:%Y-%m-%d}."
+            f"The report {row['id']} is signed already.",
+            why=f"{row['signed_by']} did, {row['signed_at']:%Y-%m-%d}.",
+            todo="Nothing is left to do; a later report is signed by itself.",
         )
     if same_person(actor, row["actor"]):
         raise _author(row, f"{row['actor']} made it.")

@@ -13,22 +13,22 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-import recon
 from recon.errors import (
     AlreadyExists,
     DatabaseUnreachable,
     EmbeddedUnavailable,
     LoadFailed,
+    NoKey,
     NotFound,
     OutsideFailed,
     ReconError,
     Refused,
     SchemaMismatch,
     SpecError,
+    TokenRefused,
     UsageError,
     visible,
 )
-from recon.service.tokens import NoKey, TokenRefused
 
 RETRY_SECONDS = 30  # when one may ask again while there is no database
 AGAIN = f"Try again in {RETRY_SECONDS} seconds."
@@ -57,10 +57,10 @@ class Problem(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """These answers, for the `responses` of an endpoint."""
-    return {status: {"model": Problem, "description": _DESCRIBED[status]} for status in statuses}
+    return {status: {"model": Problem, "description": DESCRIBED[status]} for status in statuses}
 
 
-_DESCRIBED = {
+DESCRIBED = {
     400: "The request cannot be read or followed.",
     401: "The bearer token is missing or not accepted.",
     403: "The token lacks the role, or is for another organisation.",
@@ -87,16 +87,23 @@ _KINDS = {
 class Turned(ReconError):
     """The request is not taken."""
 
+    because = "The service cannot take it as it was asked."
+    next_step = "See /openapi.json."
+
     def __init__(self, status: int, what: str, *, why: str = "", todo: str = "", **headers: str) -> None:
         super().__init__(what, why=why, todo=todo)
         self.status, self.headers = status, {name.replace("_", "-"): value for name, value in headers.items()}
 
     def as_dict(self) -> dict[str, Any]:
-        return {**super().as_dict(), "error": _KINDS.get(self.status, "NotDone")}
+        kind = _KINDS.get(self.status, "NotDone")
+        return {"error": kind, "what": self.what, "why": self.why, "next": self.todo}
 
 
 class NotAllowed(Turned):
     """The caller may not do this."""
+
+    because = "None of the token's roles allows it, or the token is for another organisation."
+    next_step = "Ask who runs the service for a token with that role."
 
     def __init__(self, what: str, *, why: str = "", todo: str = "") -> None:
         super().__init__(403, what, why=why, todo=todo, WWW_Authenticate='Bearer error="insufficient_scope"')
@@ -123,6 +130,11 @@ _HEADERS: dict[int, dict[str, str]] = {
 }
 
 
+def given(error: ReconError) -> dict[str, Any]:
+    """An error with what is said of this case only: the list's own advice is for the command line."""
+    return error.as_dict() | {"why": error.why, "next": error.todo}
+
+
 def request_id(request: Request) -> str:
     """The id that the ground gave this request."""
     return str(request.scope.get("state", {}).get("request_id", ""))
@@ -136,7 +148,7 @@ def refused(request: Request, error: ReconError) -> JSONResponse:
     if status == 500:
         _log.error("%s: %s", type(error).__name__, error)
         return unforeseen(request)
-    document = error.as_dict()
+    document = given(error)
     if isinstance(error, (DatabaseUnreachable, EmbeddedUnavailable)):  # where it is, is for whoever runs the service
         _log.error("%s: %s", type(error).__name__, error)
         document |= {"why": "", "next": error.todo if error.todo == NOTHING_KEPT else AGAIN}
@@ -164,7 +176,7 @@ def clean(request: Request, text: str) -> str:
     """A text for people elsewhere: readable, not endless, and without the folders of this machine."""
     place = getattr(request.app.state, "place", None) if "app" in request.scope else None
     folders = [str(place.workspace.root)] if place else []
-    for folder in [*folders, str(Path(recon.__file__).parent)]:
+    for folder in [*folders, str(Path(__file__).parents[1])]:
         text = text.replace(f"{folder}/", "").replace(folder, "the workspace")
     return visible(text[:LONGEST_SAID])
 

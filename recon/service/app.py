@@ -11,13 +11,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-import recon
 from recon.database.connect import Database
 from recon.errors import UsageError
 from recon.service import admin_api, answers, health, plans_api, reconciliations, stays_api, stays_webhooks, webhooks
 from recon.service.middleware import HEADER_BYTES, Ground
 from recon.service.place import ANSWER_SECONDS, Place
 from recon.systems import webhooks as hooks_by_origin
+from recon.version import __version__
 from recon.workspace import Workspace
 
 # Every group of endpoints is a router in a module of its own, and stands here.
@@ -56,7 +56,7 @@ def application(workspace: Workspace, database: Database, answer_seconds: float 
 
     # Without its pages of documentation, which load from outside hosts.
     app = FastAPI(
-        title="recon", version=recon.__version__, description=ABOUT, lifespan=lifespan,
+        title="recon", version=__version__, description=ABOUT, lifespan=lifespan,
         docs_url=None, redoc_url=None, openapi_url="/openapi.json",
         redirect_slashes=False,  # to an address by the name that the sender chose, and senders do not follow
     )  # fmt: skip

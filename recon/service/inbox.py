@@ -25,7 +25,7 @@ from psycopg import errors as pg_errors
 from recon.backfill.standing import environment_of
 from recon.database import tables
 from recon.database.connect import Database
-from recon.errors import LoadFailed, visible
+from recon.errors import Unreadable, visible
 from recon.sources.hooks import AnyHook, MirrorHook
 from recon.workspace import Workspace
 
@@ -53,10 +53,6 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """What its sender is told."""
         return {"event": self.event, "state": self.state, "said": self.said, "received_before": self.again}
-
-
-class Unreadable(LoadFailed):
-    """The body is JSON that PostgreSQL cannot keep."""
 
 
 # -- whether anything is done ----------------------------------------------------------------------------

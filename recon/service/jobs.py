@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from recon import whole_way, workflow
 from recon.database.connect import Database
-from recon.errors import DatabaseUnreachable, Locked, OutsideFailed, ReconError, of_place
+from recon.errors import DatabaseUnreachable, Locked, ReconError, SyncFailed, of_place
 from recon.mirror import log, sync
 from recon.mirror.parts import Wish
 from recon.service.schedules import Kind
@@ -19,10 +19,6 @@ WAITS = (30, 300)
 LOST_WORKERS = 3
 
 Job = Callable[[Database, Workspace, str], str]  # a reconciliation's name to what came out, in words
-
-
-class SyncFailed(OutsideFailed):
-    """The mirror could not be brought in step."""
 
 
 def _report(database: Database, workspace: Workspace, name: str) -> str:

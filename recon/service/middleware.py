@@ -21,7 +21,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-import recon
 from recon.errors import of_place
 from recon.service import answers
 
@@ -40,7 +39,7 @@ _HEADERS = {
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     b"referrer-policy": b"no-referrer",
 }
-_OURS = Path(recon.__file__).parent
+_OURS = Path(__file__).parents[1]
 _access = logging.getLogger("recon.access")
 _log = logging.getLogger("recon.service")
 

@@ -14,7 +14,7 @@ from recon.backfill import plan as plans
 from recon.backfill.signatures import LONGEST_SIGNATURE
 from recon.errors import NotFound, ReconError, Stale
 from recon.service import shapes
-from recon.service.answers import USUAL, clean
+from recon.service.answers import USUAL, clean, given
 from recon.service.callers import Guarded, Reviewer, Viewer
 from recon.service.place import Place
 from recon.service.reconciliations import fields
@@ -71,7 +71,7 @@ def one(request: Request, who: Viewer, plan: Identity) -> shapes.WholePlan:
 
 
 def _short(request: Request, error: ReconError) -> dict[str, str]:
-    document = error.as_dict()
+    document = given(error)
     return {name: clean(request, document[name]) for name in ("error", "what", "why", "next")}
 
 

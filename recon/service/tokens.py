@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import UUID
 
 from recon.backfill.voices import SHIPS
-from recon.errors import ReconError, UsageError
+from recon.errors import NoKey, TokenRefused, UsageError
 from recon.names import storable
 from recon.workspace import Workspace, person, same_person
 
@@ -40,14 +40,6 @@ GRANTED: Mapping[Role, frozenset[Role]] = {
     "admin": frozenset(ROLES),
 }
 _CURVES = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
-
-
-class TokenRefused(ReconError):
-    """The bearer token is not accepted."""
-
-
-class NoKey(ReconError):
-    """Nobody is let in: no key for tokens is set."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,11 @@ class _Work:
                 await self._serve()
             except _OUTAGES:
                 if self.once:
-                    raise DatabaseUnreachable("The connection to the database broke off.") from None
+                    raise DatabaseUnreachable(
+                        "The connection to the database broke off.",
+                        why="The server was stopped or ended the session, or the network between failed.",
+                        todo="Run it again: what was not done is still due.",
+                    ) from None
                 self._say("outage", f"The database cannot be reached; tried again in {AGAIN_SECONDS:.0f} s.")
                 await _within(AGAIN_SECONDS, self.stopping)
             if self.once:

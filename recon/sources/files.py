@@ -1,14 +1,13 @@
-"""A CSV file as a typed table: read once, checked by the server, and loaded whole or not at all.
+"""A file as a typed table: read once, checked by the server, and loaded whole or not at all.
 
-The text goes to a temporary table first, with the line of each record; the typed table takes it in one statement. Only
-where that fails is it asked which values are to blame.
+Its values go to a temporary table first, as text and with the row of each record, whatever kind of file it is; the typed
+table takes them in one statement. Only where that fails is it asked which values are to blame.
 """
 
 from __future__ import annotations
 
-import encodings.aliases
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from io import BufferedReader, TextIOWrapper
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from time import perf_counter
 
@@ -16,30 +15,47 @@ import psycopg
 from psycopg import errors as pg_errors
 
 from recon.database.connect import Database, Session
-from recon.errors import BadRows, LoadFailed, NotFound, SpecError, did_you_mean
+from recon.database.relations import Relation
+from recon.errors import BadRows, LoadFailed, NotFound, NotLoaded, SchemaMismatch, SpecError, did_you_mean
 from recon.names import DIALECT, identifier, quote
-from recon.sources import delimited, raw_values
-from recon.sources.delimited import Broken, Fields
-from recon.sources.landing import Landing, Loaded, shape
+from recon.sources import delimited, parquet, raw_values, workbook, written
+from recon.sources.delimited import of_delimiter, of_encoding
+from recon.sources.kept import Links
+from recon.sources.landing import Landing, Loaded, marked, shape, widened
+from recon.sources.opened import Broken, Opened
 from recon.sources.raw_values import Raw
-from recon.spec_parts import RecordSet
+from recon.spec import Reconciliation
+from recon.spec_parts import RecordSet, file_kind
 
 SHOWN_ROWS = 20  # bad rows that are told one by one; of all there is the count
 TOLD_EVERY = 20_000  # records between two signs of progress
 
-Progress = Callable[[int, int], None]  # bytes read, and how many there are
+# Types of which an empty text is no value.
+NEVER_EMPTY = frozenset(
+    ("int2", "int4", "int8", "numeric", "float4", "float8", "bool", "date", "timestamp", "timestamptz", "time", "uuid")
+)
+
+Progress = Callable[[int, int], None]  # how far reading is, and how far it goes: bytes of a text, rows of another file
 
 
 def load(
-    database: Database, root: Path, record_set: RecordSet, progress: Progress = lambda _done, _all: None
+    database: Database,
+    root: Path,
+    record_set: RecordSet,
+    progress: Progress = lambda _done, _all: None,
+    specs: Sequence[Reconciliation] = (),
 ) -> Loaded:
     """Replace the records of a file's table by those that the file holds now, all or nothing.
+
+    The columns that a backfill writes are there whether the file has them or not. What is in them stays with its key
+    where the file says nothing: where it lacks the column, or has nothing in it.
 
     Args:
         database: where the table is.
         root: the workspace's folder, which the file is in.
         record_set: the side of a spec that names the file.
-        progress: is told how many bytes are read, and of how many.
+        progress: is told how far reading is, and how far it goes.
+        specs: those whose target it is.
 
     Raises:
         NotFound: there is no such file.
@@ -47,31 +63,73 @@ def load(
         BadRows: some rows are not as they should be; names the first by line, and counts all.
         LoadFailed: the file holds nothing; or the table refuses rows for a reason of its own.
         AlreadyExists: the table holds records that recon did not load.
+        NotLoaded: the source is not there yet, from which a column that the file lacks takes its type.
+        SchemaMismatch: what a backfill wrote could not be kept, for the key or the types changed.
     """
     assert record_set.file is not None
     assert record_set.landing is not None
     began = perf_counter()
     path = located(root, record_set.file)
-    with path.open("rb") as file, _text(file, record_set) as stream:
-        found = delimited.records(stream, record_set.delimiter, record_set.encoding)
-        heading = _heading(found, record_set)
-        columns = _columns(heading, record_set)
-        with database.session() as session:
-            session.users_path()
-            wanted = shape(session, columns)
-            landing = Landing(record_set.landing, wanted, record_set.keys, record_set.file)
-            landing.refuse_foreign(session)
-            raw = Raw(session, wanted, record_set.keys, frozenset(record_set.private))
-            size = path.stat().st_size
+    with opened(path, record_set) as file, database.session() as session:
+        session.users_path()
+        before = marked(session, record_set.landing)
+        names = list(dict.fromkeys([*written.names(specs), *before]))
+        columns = _columns(file, record_set, names)
+        wanted = _shape(session, columns, names, specs, before)
+        landing = Landing(record_set.landing, wanted, record_set.keys, record_set.file, names)
+        landing.refuse_foreign(session)
+        here = [name for name in columns if name in file.heading]
+        raw = Raw(session, wanted.only(here), record_set.keys, frozenset(record_set.private), file.row)
+        links = {spec.link.column for spec in specs if spec.link}
+        filled = [name for name in here if name in links or wanted.columns[name] in NEVER_EMPTY]
+        rows, broken, count = _copied(raw, file, here, frozenset(filled), lambda: progress(*file.far()))
+        became = None if broken else _filled(session, raw, landing)
+        if became is None:
+            _refuse(record_set, raw, broken, count, rows, file.row)
+    return Loaded(record_set.landing, rows, perf_counter() - began, became if names else None)
 
-            def tell() -> None:  # counted below the decoding, so it is a little ahead
-                progress(file.tell(), size)
 
-            rows, broken, count = _copied(raw, found, heading, list(columns), tell)
-            loaded = 0 if broken else _filled(session, raw, landing)
-            if loaded is None or broken:
-                _refuse(record_set, raw, broken, count, rows)
-    return Loaded(record_set.landing, rows, perf_counter() - began)
+def _shape(
+    session: Session,
+    columns: Mapping[str, str | None],
+    names: Sequence[str],
+    specs: Sequence[Reconciliation],
+    before: Mapping[str, str],
+) -> Relation:
+    """The columns that the table will have: those of the file, and `names`, which backfills write.
+
+    Args:
+        before: those of `names` that the table has by now, and of what types.
+    """
+    wanted = shape(session, {name: text for name, text in columns.items() if text is not None})
+    asked = written.names(specs)
+    for name in names:
+        if columns.get(name) is not None:
+            continue
+        try:
+            text = written.kind(session, specs, name, wanted) if name in asked else before[name]
+        except (NotLoaded, SchemaMismatch):
+            if name not in before:
+                raise
+            text = before[name]
+        wanted = widened(session, wanted, {name: text})
+    return wanted
+
+
+def opened(path: Path, record_set: RecordSet) -> AbstractContextManager[Opened]:
+    """A file, opened by what its name says it is.
+
+    Args:
+        path: where it is.
+        record_set: the side of a spec that names it, and says how it is written.
+
+    Raises:
+        SpecError: its encoding, delimiter or sheet cannot be.
+        LoadFailed: it cannot be read, or has no heading.
+        MissingExtra: a library for this kind of file is not installed.
+    """
+    kinds = {"text": delimited.opened, "parquet": parquet.opened, "workbook": workbook.opened}
+    return kinds[file_kind(path.name)](path, record_set)
 
 
 def located(root: Path, name: str) -> Path:
@@ -96,48 +154,33 @@ def located(root: Path, name: str) -> Path:
     return path
 
 
-def _text(file: BufferedReader, record_set: RecordSet) -> TextIOWrapper:
-    """The file as text, line breaks as they are. Raises SpecError where encoding or delimiter cannot be."""
-    encoding, delimiter = record_set.encoding, record_set.delimiter
-    if delimiter in '"\r\n':
-        raise SpecError(f"{delimiter!r} cannot stand between fields.", todo="Name another `delimiter`.")
-    try:
-        return TextIOWrapper(file, encoding=encoding, errors=delimited.UNDECODED, newline="")
-    except LookupError as error:
-        near = did_you_mean(encoding.lower().replace("-", "_"), {*encodings.aliases.aliases.values()})
-        raise SpecError(
-            f'There is no encoding "{encoding}".', why=near, todo="Name one such as utf-8, utf-16 or cp1252."
-        ) from error
+def _columns(file: Opened, record_set: RecordSet, names: Sequence[str]) -> Mapping[str, str | None]:
+    """The columns to load and their types; None: the type of what a backfill writes there.
 
+    Args:
+        file: has a heading, and may say types.
+        record_set: asks for columns, or for none of them by name.
+        names: of the columns that a backfill writes; those that the file has are loaded too.
 
-def _heading(found: Iterator[tuple[int, Fields | Broken]], record_set: RecordSet) -> list[str]:
-    """The names in the first record of a file."""
-    name = record_set.file
-    first = next(found, None)
-    if first is None:
-        raise LoadFailed(f"{name} is empty.", why="It has not even a heading.", todo="Export it again.")
-    _, fields = first
-    if isinstance(fields, Broken):
-        raise LoadFailed(
-            f"{name}: the heading cannot be read: {fields.reason}.", todo=_of_encoding(fields.reason, record_set)
-        )
-    return [(field or "") for field in fields]
-
-
-def _columns(heading: Sequence[str], record_set: RecordSet) -> Mapping[str, str]:
-    """The columns to load and their types. Raises SpecError where the file does not have them, once each."""
-    asked = record_set.columns or dict.fromkeys(heading, "text")
+    Raises:
+        SpecError: the file does not have them, once each.
+    """
+    heading = list(file.heading)
+    asked: dict[str, str | None] = {**record_set.columns} or {
+        name: None if name in names else file.types.get(name, "text") for name in heading
+    }
+    asked |= {name: None for name in names if name in heading and name not in asked}
     for name in asked:
         if not name:
             raise SpecError(
-                f"{record_set.file}: heading {list(heading).index(name) + 1:,} is empty.",
+                f"{record_set.file}: heading {heading.index(name) + 1:,} is empty.",
                 todo="Give the column a name in the file, or say with `columns` which ones to load.",
             )
         identifier(name)
-        if name not in heading:
+        if name not in heading and name not in names:
             raise SpecError(
                 f'{record_set.file} has no column "{name}".',
-                why=_of_delimiter(heading) or did_you_mean(name, heading) or f"It has: {', '.join(heading)}.",
+                why=of_delimiter(heading) or did_you_mean(name, heading) or f"It has: {', '.join(heading)}.",
                 todo="Correct `columns`: names are written as in the file, capitals too.",
             )
         if heading.count(name) > 1:
@@ -156,37 +199,21 @@ def _columns(heading: Sequence[str], record_set: RecordSet) -> Mapping[str, str]
     return asked
 
 
-def _of_delimiter(heading: Sequence[str]) -> str:
-    if len(heading) > 1:
-        return ""
-    for sign, word in ((";", "';'"), ("\t", '"\\t"'), ("|", "'|'"), (",", "','")):
-        if sign in heading[0]:
-            return f"The heading is one field and holds {word}: perhaps `delimiter: {word}`."
-    return ""
-
-
-def _of_encoding(reason: str, record_set: RecordSet) -> str:
-    if "byte 0x" not in reason:
-        return ""
-    if ("byte 0xFE" in reason or "byte 0xFF" in reason) and record_set.encoding.lower().startswith("utf-8"):
-        return "It may be UTF-16: `encoding: utf-16`."
-    return "Say with `encoding` how it is written: a Windows export is often cp1252."
-
-
 def _copied(
-    raw: Raw,
-    found: Iterator[tuple[int, Fields | Broken]],
-    heading: Sequence[str],
-    names: Sequence[str],
-    tell: Callable[[], None],
+    raw: Raw, file: Opened, names: Sequence[str], filled: frozenset[str], tell: Callable[[], None]
 ) -> tuple[int, list[tuple[int, str]], int]:
-    """Send the records to the server; returns how many rows there are, the first broken ones, and how many of these."""
+    """Send the records to the server; returns how many rows there are, the first broken ones, and how many of these.
+
+    Args:
+        filled: columns in which an empty text is no value: exports that quote every field write "" for nothing.
+    """
+    heading = list(file.heading)
     places = [heading.index(name) for name in names]
     width, as_they_are = len(heading), places == list(range(len(heading)))
     broken: list[tuple[int, str]] = []
     rows = count = 0
     with raw.copying() as write:
-        for line, fields in found:
+        for line, fields in file.records(names):
             rows += 1
             if not rows % TOLD_EVERY:
                 tell()
@@ -197,7 +224,13 @@ def _copied(
             elif len(fields) != width:
                 wrong = Broken(f"{len(fields):,} fields, where the heading has {width:,}")
             else:
-                write((line, *(fields if as_they_are else [fields[place] for place in places])))
+                chosen = fields if as_they_are else [fields[place] for place in places]
+                if "" in chosen:
+                    chosen = [
+                        None if field == "" and name in filled else field
+                        for name, field in zip(names, chosen, strict=True)
+                    ]
+                write((line, *chosen))
                 continue
             count += 1
             if len(broken) < SHOWN_ROWS:
@@ -206,25 +239,32 @@ def _copied(
     return rows, broken, count
 
 
-def _filled(session: Session, raw: Raw, landing: Landing) -> int | None:
+def _filled(session: Session, raw: Raw, landing: Landing) -> Links | None:
     """Fill the table anew; None where some value does not fit, and then it is as it was."""
     try:
         with session.driver.transaction():
-            table = landing.emptied(session)
+            table, kept = landing.emptied(session)
             session.plain_path()
-            names = ", ".join(map(quote, landing.shape.columns))
+            values = raw.converted()
+            joined = kept.join([values[key] for key in landing.keys])
+            for name in kept.columns:
+                given, held = values.get(name), kept.value(name)
+                values[name] = f"coalesce({given}, {held})" if given else held
+            names = ", ".join(map(quote, values))
             into = f"INSERT INTO {table.tree.sql(DIALECT)} ({names})"
-            number = session.execute(f"{into} SELECT {raw.converted()} FROM {raw_values.TABLE}").rowcount  # noqa: S608
+            session.execute(f"{into} SELECT {', '.join(values.values())} FROM {raw_values.TABLE}{joined}")  # noqa: S608
             if raw.loses(session):
                 raise psycopg.Rollback
             session.execute(f"ANALYZE {table.tree.sql(DIALECT)}")
-            return number
+            return kept.links(session, table)
     except (pg_errors.DataError, pg_errors.IntegrityError) as error:
         raw.refusal = error
     return None
 
 
-def _refuse(record_set: RecordSet, raw: Raw, broken: Sequence[tuple[int, str]], broken_count: int, rows: int) -> None:
+def _refuse(
+    record_set: RecordSet, raw: Raw, broken: Sequence[tuple[int, str]], broken_count: int, rows: int, row: str
+) -> None:
     """Raises BadRows with what is wrong, in the order of the file."""
     wrong, count = raw.wrong(SHOWN_ROWS)
     count += broken_count
@@ -241,6 +281,7 @@ def _refuse(record_set: RecordSet, raw: Raw, broken: Sequence[tuple[int, str]], 
         f" {record_set.landing} stays as it was.",
         told,
         count,
-        todo=_of_encoding(" ".join(reason for _, reason in broken), record_set)
+        row=row,
+        todo=of_encoding(" ".join(reason for _, reason in broken), record_set)
         or "Correct the rows in the file, or the types in `columns`.",
     )

@@ -15,8 +15,10 @@ from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import AlreadyExists, Locked, SchemaMismatch, SpecError, did_you_mean
 from recon.names import DIALECT, quote, split_relation
+from recon.sources.kept import Kept, Links, taken
 
 MARK = "Loaded by recon"  # stands in a table's comment: what recon made it may fill anew, and no other
+WRITTEN = "Written by recon"  # stands in the comment of a column that a backfill writes: a load keeps what is in it
 PATIENCE = "10s"  # how long a load waits for whoever writes the same table
 _SHAPE = "pg_temp.recon_shape"
 # Names that are SQL's own, and not in the list of types, beside those that are.
@@ -28,6 +30,11 @@ _TYPES = "SELECT typname::text FROM pg_type WHERE typtype IN ('b', 'd', 'e') AND
 _HOLDER = """
     SELECT class.oid::bigint, relkind::text, obj_description(class.oid, 'pg_class') FROM pg_class AS class
     WHERE class.oid = to_regclass($1)
+"""
+_MARKED = """
+    SELECT attname::text FROM pg_attribute
+    WHERE attrelid = to_regclass($1)::oid AND attnum > 0 AND NOT attisdropped
+      AND col_description(attrelid, attnum) LIKE '%' || $2::text || '%' ORDER BY attnum
 """
 _PRIMARY = """
     SELECT conname::text, ARRAY(
@@ -44,6 +51,7 @@ class Loaded:
     table: str
     rows: int
     seconds: float
+    links: Links | None = None  # what became of them; None: no backfill writes this table
 
 
 def shape(session: Session, columns: Mapping[str, str]) -> Relation:
@@ -66,6 +74,14 @@ def shape(session: Session, columns: Mapping[str, str]) -> Relation:
         raise SpecError(
             "The types of `columns` make no table.", why=f"The server says: {error.diag.message_primary}."
         ) from error
+    return relations.table(session, _SHAPE, "s")
+
+
+def widened(session: Session, wanted: Relation, columns: Mapping[str, str]) -> Relation:
+    """The same with further columns, after those that it has. Raises SpecError: there is no such type."""
+    for name, text in columns.items():
+        if name not in wanted.columns:
+            session.execute(f"ALTER TABLE {_SHAPE} ADD COLUMN {quote(name)} {_type(session, name, text)}")
     return relations.table(session, _SHAPE, "s")
 
 
@@ -98,14 +114,27 @@ def _known(session: Session, text: str) -> str | None:
         return None
 
 
+def marked(session: Session, name: str) -> dict[str, str]:
+    """The columns of a loaded table that a backfill writes, by an earlier load, with their types; none: no such table."""
+    quoted = ".".join(quote(part) for part in split_relation(name) if part is not None)
+    found = [row[0] for row in session.rows(_MARKED, quoted, WRITTEN)]
+    kinds = relations.table(session, name, "s").sql_types if found else {}
+    return {column: kinds[column] for column in found}
+
+
 @dataclass(frozen=True)
 class Landing:
-    """A table to fill: its name in the spec, what it must be like, and where the records come from."""
+    """A table to fill: its name in the spec, what it must be like, and where the records come from.
+
+    Args:
+        written: those of its columns that a backfill writes; what is in them is kept.
+    """
 
     name: str
     shape: Relation
     keys: Sequence[str]
     origin: str
+    written: Sequence[str] = ()
 
     @property
     def quoted(self) -> str:
@@ -125,16 +154,20 @@ class Landing:
             todo="Name another table with `into`, or empty this one if nothing in it is needed.",
         )
 
-    def emptied(self, session: Session) -> Relation:
+    def emptied(self, session: Session) -> tuple[Relation, Kept]:
         """The table without its former records, with the right columns; readers see the former ones until the end.
+
+        What a backfill wrote is put aside by key.
 
         It stays the same table, so rights, indexes and views stay too. Where `columns` changed, its columns are
         altered, for which readers wait.
 
         Raises:
             Locked: somebody has been writing to it for too long.
-            SchemaMismatch: something in the database hangs on a column that would go or change.
+            SchemaMismatch: something in the database hangs on a column that would go or change; or what a backfill wrote
+                could not be kept.
         """
+        kept = Kept(self.shape, self.keys, ())
         session.execute("SELECT set_config('lock_timeout', $1, true)", PATIENCE)
         try:
             session.execute(
@@ -144,6 +177,8 @@ class Landing:
             if found:
                 session.execute(f"LOCK TABLE {self.quoted} IN SHARE ROW EXCLUSIVE MODE")
                 self.refuse_foreign(session)
+                now = relations.table(session, self.name, "s")
+                kept = taken(session, self.quoted, now, self.shape, self.keys, self.written)
                 # Not TRUNCATE, which readers would have to wait for.
                 session.execute(f"DELETE FROM {self.quoted}")  # noqa: S608
                 self._altered(session)
@@ -161,7 +196,14 @@ class Landing:
         if MARK not in comment:
             said = exp.Literal.string(f"{comment} {MARK} from {self.origin}".strip())
             session.execute(f"COMMENT ON TABLE {self.quoted} IS {said.sql(DIALECT)}")
-        return relations.table(session, self.name, "s")
+        self._mark(session)
+        return relations.table(session, self.name, "s"), kept
+
+    def _mark(self, session: Session) -> None:
+        """Say of the written columns what they are, so that a load for another spec keeps them too."""
+        said = exp.Literal.string(f"{WRITTEN}: a load keeps what is in it").sql(DIALECT)
+        for name in set(self.written) - {row[0] for row in session.rows(_MARKED, self.quoted, WRITTEN)}:
+            session.execute(f"COMMENT ON COLUMN {self.quoted}.{quote(name)} IS {said}")
 
     def _create(self, session: Session) -> None:
         schema, _ = split_relation(self.name)

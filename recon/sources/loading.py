@@ -14,6 +14,7 @@ from recon.workspace import Workspace
 
 Progress = Callable[[int, int], None]  # how far it is, and how far it goes: bytes of a file, records of a feed
 Step = Callable[[str], None]  # is told which side comes next
+Told = Callable[[files.Loaded], None]  # is told what became of a file's table
 
 
 def load(
@@ -25,6 +26,7 @@ def load(
     *,
     progress: Progress = lambda _done, _all: None,
     step: Step = lambda _name: None,
+    told: Told = lambda _loaded: None,
 ) -> dict[str, int]:
     """Load every side that a file or an outside system holds; returns the records brought in, by table.
 
@@ -37,6 +39,7 @@ def load(
         from_day, to_day: of an outside system only the records of these days (inclusive, UTC); None: no bound.
         progress: is told how far the present side is.
         step: is told where its records come from.
+        told: is told what became of each file's table: of the links in it too.
 
     Raises:
         UsageError: there is nothing to load, or the days concern none of it.
@@ -54,7 +57,13 @@ def load(
     for name, side in found.items():
         step(side.origin)
         try:
-            counts[name] = _load(database, workspace, side, from_day, to_day, progress)
+            if side.file:
+                targeted = [spec for spec in specs if spec.target.landing == name]
+                loaded = files.load(database, workspace.root, side, progress, targeted)
+                told(loaded)
+                counts[name] = loaded.rows
+            else:
+                counts[name] = _fetch(database, workspace, side, from_day, to_day, progress)
         except ReconError as error:
             if len(found) == 1:
                 raise
@@ -70,16 +79,17 @@ def load(
 
 
 def sides(specs: Sequence[Reconciliation]) -> dict[str, RecordSet]:
-    """The sides that a file or an outside system holds, by the table that takes them.
+    """The sides that a file or an outside system holds, by the table that takes them; sources before targets.
+
+    The column of a target that holds the link takes its type from the source.
 
     Raises:
         UsageError: there is none.
     """
     found: dict[str, RecordSet] = {}
-    for spec in specs:
-        for side in (spec.target, spec.source):
-            if side.landing is not None:
-                found.setdefault(side.landing, side)
+    for side in (*(spec.source for spec in specs), *(spec.target for spec in specs)):
+        if side.landing is not None:
+            found.setdefault(side.landing, side)
     if not found:
         raise UsageError(
             f"There is nothing to load: the records of {', '.join(spec.name for spec in specs)} are tables of the"
@@ -111,7 +121,7 @@ def explained(
     return NotLoaded(error.what, why=" ".join(why), todo=todo)
 
 
-def _load(
+def _fetch(
     database: Database,
     workspace: Workspace,
     side: RecordSet,
@@ -119,8 +129,7 @@ def _load(
     to_day: date | None,
     progress: Progress,
 ) -> int:
-    if side.file:
-        return files.load(database, workspace.root, side, progress).rows
+    """Bring in what an outside system holds; returns the records."""
     from recon.outside.interface import open_feed
     from recon.sources import feeds
 

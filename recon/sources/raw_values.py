@@ -27,7 +27,10 @@ _EXPLAINED = "SELECT message FROM pg_input_error_info($1, $2)"
 class Raw:
     """The table of raw values of one load. `refusal` is what the typed table said of them, where it took them not."""
 
-    def __init__(self, session: Session, shape: Relation, keys: Sequence[str], private: frozenset[str]) -> None:
+    def __init__(
+        self, session: Session, shape: Relation, keys: Sequence[str], private: frozenset[str], row: str = "line"
+    ) -> None:
+        self._row = row
         self._session, self._shape, self._private = session, shape, private
         self._names = list(shape.columns)
         self._keys = [self._names.index(key) for key in keys]
@@ -54,9 +57,9 @@ class Raw:
 
     # -- to typed values -----------------------------------------------------------------------------------
 
-    def converted(self) -> str:
-        """The typed values, as the list of a SELECT from the raw ones."""
-        return ", ".join(self._typed(place) for place in range(len(self._names)))
+    def converted(self) -> dict[str, str]:
+        """The typed values, as expressions of a SELECT from the raw ones, by column."""
+        return {name: self._typed(place) for place, name in enumerate(self._names)}
 
     def _typed(self, place: int) -> str:
         base = self._base(place)
@@ -98,7 +101,7 @@ class Raw:
             told += [(line, f"{self._names[place]}: the key is empty") for place in self._keys if row[f"e{place}"]]
             if row["first"] is not None and row["first"] < line:
                 keys = ", ".join(self._names[place] for place in self._keys)
-                told.append((line, f"{keys}: the key {self._key(line)} stands on line {row['first']:,} already"))
+                told.append((line, f"{keys}: the key {self._key(line)} stands on {self._row} {row['first']:,} already"))
         return told, rows[0]["bad_rows"] if rows else 0
 
     def _bad(self, row: dict[str, Any]) -> list[int]:

@@ -26,6 +26,7 @@ class Scale:
     kills: int  # of such a tick at most
     told_every: int  # so many ticks one has its changes told by events
     worker_kills: int
+    strangers: int  # with two files of each world, and as many databases
     seed: int = 1
 
 
@@ -44,6 +45,7 @@ SHORT = Scale(
     told_every=3,
     worker_kills=2,
     kills=1,
+    strangers=0,  # one of them comes in tests/integration
 )
 LONG = Scale(
     rows=12_000,
@@ -60,4 +62,5 @@ LONG = Scale(
     told_every=3,
     worker_kills=12,
     kills=3,
+    strangers=6,
 )

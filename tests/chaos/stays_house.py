@@ -257,7 +257,7 @@ class House:
         for name, organization in self.expected.items():
             late = self.world.late[name]
             source = self.world.bookings[name] | {code: self.world.gone[name][code][0] for code in late}
-            organization.tick(now, self.world.weather[name], source, late)
+            organization.tick(self.world.weather[name], source, late)
         self.counts["ticks"] += 1
         self.prove(done)
         weather = self.world.weather

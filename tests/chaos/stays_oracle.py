@@ -21,7 +21,7 @@ LIVE = ("pending", "confirmed", "checked_in")
 PROPAGATED = "RECONCILIATION: Cancelled in source system"
 ORPHAN = "RECONCILIATION: Reservation not found in source (orphan)"
 BY_HAND = "the guest called"
-OVERLAP = timedelta(minutes=10)  # what changed so shortly before the last reading is read again
+OVERLAP = timedelta(minutes=10)  # what changed so shortly before the newest change that was told is told again
 SHARE, ROWS = 20, 10  # of an organization's live reservations one in so many may be orphans, or so many
 BEFORE, AFTER = timedelta(hours=2), timedelta(hours=24)  # from when to when a guest's PIN opens the door
 
@@ -144,11 +144,10 @@ class Organization:
                 row = replace(row, cancelled=cancelled, reason=BY_HAND if cancelled else None)
             self.rows[deed.key] = row
 
-    def tick(self, now: datetime, weather: Weather, source: Mapping[str, Booking], late: Collection[str] = ()) -> None:
+    def tick(self, weather: Weather, source: Mapping[str, Booking], late: Collection[str] = ()) -> None:
         """What a tick makes of it.
 
         Args:
-            now: of the tick.
             weather: what went wrong.
             source: all that is there, by code, when the changes were read.
             late: of these, what went when the list had told it.
@@ -157,7 +156,7 @@ class Organization:
         self.found = set()
         if weather.down:
             return
-        self._changes(now, source.values())
+        self._changes(source.values())
         self._list(weather, source)
         cancelled = self._orphans(weather, {code: one for code, one in source.items() if code not in late})
         self._write_all()
@@ -192,11 +191,13 @@ class Organization:
 
     # -- what the source told ----------------------------------------------------------------------------------
 
-    def _changes(self, now: datetime, source: Iterable[Booking]) -> None:
-        for one in source:
-            if self.read_until is None or one.changed >= self.read_until - OVERLAP:
-                self.known[one.key] = _Known(one)
-        self.read_until = now
+    def _changes(self, source: Iterable[Booking]) -> None:
+        """By the source's clock: it is asked from its newest change on that is known, and what it tells is there."""
+        told = [one for one in source if self.read_until is None or one.changed >= self.read_until - OVERLAP]
+        for one in told:
+            self.known[one.key] = _Known(one)
+        if told:
+            self.read_until = max(one.changed for one in told)
 
     def _list(self, weather: Weather, source: Mapping[str, Booking]) -> None:
         days = [row.check_in.date() for key, row in self.rows.items() if key[0] != "direct" and row.live]

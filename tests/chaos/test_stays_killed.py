@@ -65,7 +65,7 @@ def test_a_worker_killed_at_random_loses_nothing_and_does_nothing_twice(
         world.forecast(0, calm=True)
         sync.sync(house.database, house.workspace, NAME, now=world.now)
         for name, organization in house.expected.items():
-            organization.tick(world.now, Weather(), world.bookings[name])
+            organization.tick(Weather(), world.bookings[name])
         world.guests(1)
         for deed in world.people(house.local()):
             house.deed(deed)
@@ -80,7 +80,7 @@ def test_a_worker_killed_at_random_loses_nothing_and_does_nothing_twice(
         with worker(house) as running:
             assert eventually(lambda: settled(house), PATIENCE_SECONDS), (running.said(), house.ask(LEFT))
         for name, organization in house.expected.items():
-            organization.tick(world.now, Weather(), world.bookings[name])
+            organization.tick(Weather(), world.bookings[name])
         done = sync.sync(house.database, house.workspace, NAME, now=before)
         assert (done.stats["created"], done.stats["updated"], done.stats["orphaned"]) == (0, 0, 0) or any(
             organization.held_back for organization in house.expected.values()

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from recon import workflow
@@ -39,6 +40,12 @@ def test_help_answers_at_once_and_names_every_command() -> None:
         " notebook database schema"
     ).split():
         assert command in ended.out
+
+
+def test_python_runs_it_where_the_path_does_not_have_the_command(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-m", "recon", "lst"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "Did you mean 'list'" in ended.stderr
 
 
 def test_nothing_heavy_is_imported_for_help() -> None:
@@ -115,7 +122,9 @@ def test_the_embedded_database_serves_where_no_url_is_given(home: Path) -> None:
         second = recon("load", "rent_payments", "--sample", "--json", cwd=home)
         assert (second.code, second.json["error"]) == (2, "AlreadyExists")
         assert recon("match", "rent_payments", cwd=home).code == 0
-        assert "postgresql" in recon("database", "url", "--json", cwd=home).json["url"]
+        url = recon("database", "url", "--json", cwd=home).json["url"]
+        with psycopg.connect(url) as any_tool:  # it is not only for recon
+            assert any_tool.execute("SELECT current_database()").fetchone() == ("recon",)
         assert recon("database", "stop", "--json", cwd=home).json == {"stopped": True}
     finally:
         embedded.discard(home / ".recon")
@@ -200,7 +209,7 @@ def test_a_workspace_of_ones_own_works(database: Database, home: Path) -> None:
 
 def test_init_takes_its_folder_either_way_and_quotes_it(tmp_path: Path) -> None:
     folder = tmp_path / "my books"
-    assert f"--workspace '{folder}'" in recon("init", "--workspace", str(folder)).out
+    assert f"cd '{folder}'" in recon("init", "--workspace", str(folder)).out.replace("\n", " ")
     assert (folder / "recon.toml").is_file()
     listed = (folder / "allowed_signers").read_text(encoding="utf-8").splitlines()
     assert all(line.startswith("#") for line in listed)  # nobody yet

@@ -103,6 +103,16 @@ def test_every_reason_is_said_with_names_and_numbers(jobs: Database) -> None:
     assert found[9][1] == "2 candidates with customer c6, address a6 are equally good."
 
 
+def test_a_long_expression_is_told_by_the_columns_it_reads(jobs: Database) -> None:
+    tidied = "nullif(regexp_replace(lower(btrim(address)), '[^a-z0-9]+', '', 'g'), '') || coalesce(upper(customer), '')"
+    rules = spec(passes=[{"name": "tidied", "on": {tidied: "address_id"}, "when": " and ".join(["t.id > 0"] * 99)}])
+    runs.match(jobs, rules, "ann")
+    found = why(jobs, "1", rules)
+    assert found.decided is not None
+    assert found.decided.because == "no source record has its address and customer (as the rule reads it)"
+    assert found.passes[0].sentence.startswith("No source record has address and customer (as the rule reads it) a1C1.")
+
+
 def test_the_reasons_are_those_of_the_run(jobs: Database) -> None:
     run = runs.match(jobs, spec(), "ann").run
     for key, code in rows(jobs, f"SELECT target_key, evidence -> 'passes' FROM recon.decisions_{run}"):

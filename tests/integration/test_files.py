@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import io
 import random
+import zipfile
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from recon.database.connect import Database
+from recon.drafting import sniffing
 from recon.errors import (
     VEIL,
     AlreadyExists,
@@ -317,6 +320,64 @@ def test_bytes_that_are_no_text_are_told_by_line(load: Loads) -> None:
     assert "utf-16" in _refused(load, HEADING.encode("utf-16"), LoadFailed).todo
     assert 'no encoding "utf-99"' in _refused(load, b"a", SpecError, encoding="utf-99").what
     assert 'no encoding "rot13"' in _refused(load, b"a", SpecError, encoding="rot13").what
+
+
+def _book() -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as archive:
+        archive.writestr("xl/workbook.xml", "")
+    return held.getvalue()
+
+
+_PDF, _PAGE = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n", b"\n<!doctype HTML>\n<body>Sign in, please</body>"
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize(
+    ("content", "like", "todo"),
+    [
+        (_PDF, "a PDF", "as CSV"),
+        (b'[\n {"Comp_CompanyId": 1}\n]', "JSON", "as CSV"),
+        (b'\xef\xbb\xbf{"Comp_CompanyId": 1}\n{"Comp_CompanyId": 2}', "JSON", "as CSV"),
+        (_PAGE, "a web page", "Download it again"),
+        (_book(), "an Excel workbook", ".xlsx"),
+        (_book()[:-9], "a ZIP archive that was cut off", "as a whole"),
+        (b"PAR1\x15\x04", "Parquet", ".parquet"),
+        (gzip.compress(HEADING.encode(), mtime=0), "a packed file", "Unpack it"),
+    ],
+    ids=["pdf", "json", "json lines", "page", "book", "half a book", "parquet", "packed"],
+)
+def test_a_file_that_is_not_what_its_name_says_is_named(
+    load: Loads, tmp_path: Path, content: bytes, like: str, todo: str
+) -> None:
+    error = _refused(load, content, LoadFailed)
+    assert error.what == f"bronze/Bronze_Company.csv is no delimited text: it looks like {like}."
+    assert todo in error.todo
+    path = tmp_path / "other.csv"
+    path.write_bytes(content)
+    with pytest.raises(LoadFailed, match=rf"^other\.csv is no delimited text: it looks like {like}"):
+        delimited.opened(path, RecordSet.model_validate({"file": "other.csv", "key": "id"})).__enter__()
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_named_and_read_where_the_spec_says_it(
+    database: Database, load: Loads, tmp_path: Path, encoding: str
+) -> None:
+    content = f"{HEADING}1,Жук,,\n".encode(encoding)
+    error = _refused(load, content, LoadFailed)
+    assert "looks like UTF-16 without a mark" in error.what
+    assert f"`encoding: {encoding}`" in error.todo
+    assert load(content, encoding=encoding).rows == 1
+    assert rows(database, LIST) == [(1, "Жук", None, None)]
+    assert sniffing.sniff(tmp_path / "bronze" / "Bronze_Company.csv") == sniffing.Written(encoding, ",")
+
+
+@pytest.mark.parametrize("heading", ["PAR1,PAR2", "[id],{v}", "PK,v", "{},[]", "<b>x,v", "7z,BZh", "ид,имя"])
+def test_an_odd_heading_is_a_heading(tmp_path: Path, heading: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{heading}\n1,2\n", encoding="utf-8")
+    with delimited.opened(tmp_path / "t.csv", RecordSet.model_validate({"file": "t.csv", "key": "id"})) as found:
+        assert list(found.heading) == heading.split(",")
 
 
 # -- before anything is read -----------------------------------------------------------------------------

@@ -205,6 +205,7 @@ def test_a_laxer_workspace_cannot_approve_or_apply_a_stricter_plan(
         applying.apply(two, lax, made.plan, "ann", execute=True)
 
 
+@pytest.mark.one_engine  # names are read by us
 @pytest.mark.parametrize("name", ["", " ", "bob\n", "b\u200bob", "Demo-Reviewer", " demo-x"])
 def test_names_that_cannot_be_seen_and_demo_people_approve_nothing(
     two: Database, workspace: Workspace, name: str

@@ -61,6 +61,7 @@ def _hostile_spec(name: str) -> Reconciliation:
     )
 
 
+@pytest.mark.one_engine  # a name is quoted by us, and read by every server as it stands
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_hurt_work_from_match_to_revert(
     database: Database, workspace: Workspace, name: str, monkeypatch: pytest.MonkeyPatch

@@ -70,6 +70,7 @@ def test_the_author_cannot_approve(rent: Database, workspace: Workspace, plan: P
         applying.apply(rent, workspace, plan.plan, "ann", execute=True)
 
 
+@pytest.mark.one_engine  # files are compared by us
 @pytest.mark.parametrize("name", FILES)
 def test_one_changed_byte_in_any_file_of_the_bundle_refuses_the_apply(
     rent: Database, workspace: Workspace, approved: Plan, name: str

@@ -11,6 +11,7 @@ from typing import Any
 import openpyxl
 import pytest
 
+import recon
 from recon import workflow
 from recon.backfill import plan as plans
 from recon.backfill.veils import Veils
@@ -28,7 +29,6 @@ from recon.desk import (
     preview_view,
 )
 from recon.desk.explore_records import Asked
-from recon.desk.lab import Lab
 from recon.desk.preview import Preview
 from recon.desk.preview_rows import Filter
 from recon.errors import VEIL
@@ -282,17 +282,18 @@ def test_a_run_of_the_whole_way_tells_no_private_value(
 
 def test_a_notebooks_tables_show_no_private_value(people: Database, carol: Workspace, ann: Workspace) -> None:
     def tables(workspace: Workspace) -> Mapping[str, Any]:
-        lab = Lab(people, workspace, workspace.spec("people"), workspace.actor)
-        plan = plans.make(people, workspace, lab.spec, "ann")
+        bench = recon.Workbench(workspace, people)
+        plan = plans.make(people, workspace, bench.spec("people"), "ann")
         assert plan is not None
+        why = bench.explain("people", "4")
         return {
-            "check": lab.check().to_csv(),
-            "decisions": lab.decisions().to_csv(),
-            "explain": repr(lab.explain("4")),
-            "why": lab.why("4").to_csv(),
-            "candidates": lab.candidates("4").to_csv(),
-            "changes": lab.changes(plan.plan).to_csv(),
-            "apply": repr(lab.apply(plan.plan)),
+            "check": recon.table(bench.check("people").findings).to_csv(),
+            "decisions": bench.decisions("people").to_csv(),
+            "explain": repr(why),
+            "why": recon.table(why.passes).to_csv(),
+            "candidates": recon.table(why.candidates()).to_csv(),
+            "changes": bench.changes(plan.plan).to_csv(),
+            "apply": repr(bench.apply(plan.plan)),
         }
 
     for text in (veiled := tables(carol)).values():

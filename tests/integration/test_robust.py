@@ -523,5 +523,23 @@ def test_missing_rights_on_our_own_schema_are_named(database: Database, visitor:
 def test_a_missing_right_to_check_a_query_is_named(database: Database, visitor: Database) -> None:
     execute(database, "CREATE TABLE pay (id int)", f"GRANT SELECT ON pay TO {sa.make_url(visitor.url).username}")
     for read_only in (True, False):
-        with pytest.raises(DatabaseFailed, match="right TEMPORARY"):
+        with pytest.raises(DatabaseFailed, match="right TEMPORARY") as error:
             _described(visitor, "select id from public.pay", read_only=read_only)
+        assert _grant(visitor) in error.value.todo
+
+
+def test_whoever_lacks_a_right_is_named(database: Database, visitor: Database) -> None:
+    execute(database, "CREATE TABLE pay (id int)")
+    role = sa.make_url(visitor.url).username
+    with pytest.raises(DatabaseFailed, match="permission denied for table pay") as error, visitor.session() as session:
+        session.rows("SELECT id FROM public.pay")
+    assert f'The role "{role}" asked for it' in error.value.why
+    assert error.value.todo == f'Its owner has to GRANT the right to "{role}"; or connect as a user who has it.'
+    with pytest.raises(DatabaseFailed) as error, visitor.session() as session:
+        session.execute("CREATE TEMPORARY TABLE few (id int)")
+    assert _grant(visitor) in error.value.todo
+
+
+def _grant(visitor: Database) -> str:
+    url = sa.make_url(visitor.url)
+    return f'GRANT TEMPORARY ON DATABASE "{url.database}" TO "{url.username}";'

@@ -70,6 +70,8 @@ def test_both_end_together_and_a_worker_that_dies_is_started_again(database: Dat
         serve.stop()
         code, _, err = serve.ended(PATIENCE_SECONDS)
         assert (code, "Traceback" in err) == (0, False)
+        assert "no key for tokens is set" in err
+        assert "RECON_JWT_SECRET" in err
         assert _events(serve)[-1] == "stopping"
         assert not _alive(second)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import recon
 from recon import workflow
 from recon.database import embedded
-from recon.desk.lab import Lab
 from recon.errors import NotFound
 from recon.reports.run import run_notebook
 from recon.workspace import Workspace
@@ -61,9 +61,13 @@ def test_the_tutorial_goes_the_whole_way(tmp_path: Path) -> None:
         assert "0 conflicts: reverted" in _shown(done, "revert")
         assert len(list((place / ".recon" / "tutorial" / "reports").glob("*.html"))) == 1
         assert not list((place / "reports").iterdir())
-        lab = Lab.scratch("rent_payments", place)
-        with pytest.raises(NotFound, match="no script"):
-            lab.script("x", "../plan.json")
+        with recon.scratch("rent_payments", place) as bench:
+            assert bench.database.environment == "development"
+            assert bench.match("rent_payments").population == 135
+            plan = bench.plan("rent_payments")
+            assert plan is not None
+            with pytest.raises(NotFound, match="no script"):
+                bench.script(plan.plan, "../plan.json")
     finally:
         embedded.discard(place / ".recon")
 

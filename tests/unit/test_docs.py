@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from itertools import chain
 
 import pytest
 
@@ -113,7 +114,9 @@ def test_every_command_in_the_docs_exists_with_its_options() -> None:
                     assert word in options, f"{name}: {line}"
 
 
-@pytest.mark.parametrize("name", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "name", ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+)
 def test_links_lead_somewhere(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
@@ -121,9 +124,36 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def _documents() -> dict[str, str]:
-    """The text of the README and of each page, by its name."""
-    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+    """The text of the README and of each page that somebody wrote, by its name in docs/."""
+    docs = ROOT / "docs"
+    written = {str(path.relative_to(docs)): path for path in sorted(docs.rglob("*.md"))}
+    paths = {"README.md": ROOT / "README.md"} | written
+    return {name: path.read_text(encoding="utf-8") for name, path in paths.items() if not name.startswith("reference/")}
+
+
+def test_each_yaml_in_the_docs_is_a_spec_or_a_part_of_one() -> None:
+    """Those of how-to pages are run as they stand there; these are parts, beside what every spec has."""
+    from pathlib import Path
+
+    from recon import spec_file
+
+    usual = {
+        "name": "some",
+        "target": {"table": "payments", "key": "id"},
+        "source": {"table": "invoices", "key": "id"},
+        "link": {"column": "invoice_id"},
+        "passes": [{"name": "reference", "on": {"reference": "number"}}],
+    }
+    seen = 0
+    for name, text in _documents().items():
+        for block in re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            found = spec_file.plain(spec_file.parse(block, Path(name)), Path(name))
+            if not isinstance(found, dict):
+                continue  # schedules.yaml, which has a test of its own
+            one_to_one = {"cardinality": "one_to_one"} if "compare" in found else {}
+            Reconciliation.model_validate(usual | found | one_to_one)
+            seen += 1
+    assert seen >= 15
 
 
 def _without_names(path: str) -> str:
@@ -194,6 +224,7 @@ def test_every_dependency_has_its_line() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
-    for wanted in [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]:
-        name = re.split(r"[\[>=<]", wanted)[0]
+    extras = project["project"]["optional-dependencies"]
+    every = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"], *chain(*extras.values())]
+    for name in {re.split(r"[\[>=<]", wanted)[0] for wanted in every} - {project["project"]["name"]}:
         assert name in text, f"docs/decisions.md does not say what {name} is for"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from recon import extras
 from recon.errors import VEIL, OutsideFailed, OutsideUnsure, UsageError, visible
 from recon.outside.client import Client, OverHttp
 from recon.outside.interface import Answer, Edit, Fields, Variables
@@ -29,7 +30,8 @@ _ABSENT, _REFUSED = 404, 422  # of a request as a whole: one bad record and none
 
 
 def target(outside: Outside, variables: Variables) -> Base:
-    """The target `airtable`: a table of a base. Raises UsageError where a setting is missing; does not connect yet."""
+    """The target `airtable`: a table of a base. Raises UsageError, MissingExtra; does not connect yet."""
+    extras.need("service", NAME, "pyairtable")
     token = credential(variables, "RECON_AIRTABLE_TOKEN", "a personal access token of Airtable")
     base = needed(variables, "RECON_AIRTABLE_BASE", "the id of the base, which begins with app")
     if not re.fullmatch(r"app\w+", base, re.ASCII):  # not shown: somebody may have put the token here
