@@ -413,7 +413,7 @@ def _(SimpleNamespace, explore_actions, mo, why):
 def _(actor, database, explore_actions, form, mo, page, set_decided, set_said, view, why):
     def _tell(function, *args, **kwargs):
         done, problem = page.attempt(function, *args, **kwargs)
-        set_said((why.key, done, problem))
+        set_said((why, done, problem))
         if problem is None:  # else the form stays as it was filled in
             set_decided(lambda times: times + 1)
 
@@ -452,7 +452,9 @@ def _(
 ):  # fmt: skip
     _said = get_said()
     _told = []
-    if _said and _said[0] == why.key:
+    # What was done is told when its record was looked at again: the form is made anew then, and whoever reads the answer
+    # may type into it. Told before, the new form would take away what was typed meanwhile.
+    if _said and _said[0].key == why.key and (_said[2] or _said[0] is not why):
         _, _done, _problem = _said
         _told = [
             mo.callout(mo.Html(page.problem_html(_problem)), kind="danger")
