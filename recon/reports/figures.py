@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-FONT = '"Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
+FONT = '"Segoe UI", Roboto, "Helvetica Neue", Arial, "Liberation Sans", "DejaVu Sans Condensed", sans-serif'
 INK, MUTED, GRID = "#1c2733", "#5b6875", "#e3e8ed"
 BAR = 0.62  # of the height that a bar and its gap have
 BAR_PIXELS, EDGE_PIXELS = 34, 64  # height of one bar with its gap; of title and axis together
 CURVE_PIXELS = 360
 FEW = 8  # records up to which an axis has a tick for each
+MANY = 100_000  # records from which an axis says 5M in place of 5,000,000, which has no room on a phone
 LETTER_PIXELS = 8  # the widest that a digit or letter of a bar's text is, on average
 LABEL_LETTERS = 26  # of one line of a bar's name
 TEXT_EDGE_PIXELS = 10  # between a bar and its text, and between the text and the edge
@@ -356,7 +357,7 @@ def _style(figure: go.Figure, bars: int, labels: Sequence[str], longest: float, 
         bargap=0,
         hoverlabel={"bgcolor": "#ffffff", "font": {"family": FONT, "color": INK}},
         xaxis={
-            **axis, "range": [0, max(longest, 1)], "gridcolor": GRID, "tickformat": ",d", "dtick": _whole(longest),
+            **axis, "range": [0, max(longest, 1)], "gridcolor": GRID, "tickformat": ",d" if longest < MANY else "~s", "dtick": _whole(longest),
             "tickfont": {"size": 12, "color": MUTED}, "ticks": "",
         },
         yaxis={
