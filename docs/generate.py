@@ -207,7 +207,7 @@ def _field_rows(model: type[BaseModel]) -> list[list[str]]:
 
 
 def spec() -> str:
-    from recon.expressions import FUNCTIONS
+    from recon.allowed import FUNCTIONS
     from recon.own_functions import FUNCTIONS as OWN
     from recon.spec import Reconciliation
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from sqlglot import exp
 
 from recon.errors import SpecError
 
 DIALECT = "postgres"
+Side = Literal["t", "s"]  # target and source, as every statement calls them
 _HALF = re.compile("[\ud800-\udfff]")  # half a character, which no UTF-8 holds
 MAX_IDENTIFIER_BYTES = 63  # PostgreSQL cuts longer names silently (NAMEDATALEN - 1), so we refuse them
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 
 from recon import expressions, tolerances
 from recon.errors import SpecError
-from recon.names import identifier, quote, split_relation
+from recon.names import Side, identifier, quote, split_relation
 from recon.tolerances import Tolerance
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
@@ -341,7 +341,7 @@ def once(names: list[str], what: str) -> None:
         raise ValueError(f"the column {doubled[0]!r} of {what} would take two values")
 
 
-def one_side(side: expressions.Side, text: str, *, allow_now: bool = False) -> None:
+def one_side(side: Side, text: str, *, allow_now: bool = False) -> None:
     checked(expressions.parse, text, side, allow_now=allow_now)
     if expressions.parse(text, side, allow_now=allow_now).sides() - {side}:
         raise ValueError(

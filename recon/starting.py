@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import shutil
@@ -264,7 +265,7 @@ def _copied(place: Workspace, path: Path, name: str, side: str, other: Path | No
     if path.resolve().is_relative_to(place.root) and not taken(path.resolve()):
         return path.resolve()
     kept = folder / path.name
-    if taken(kept) or (kept.exists() and kept.read_bytes() != path.read_bytes()):
+    if taken(kept) or (kept.exists() and not filecmp.cmp(kept, path, shallow=False)):
         kept = folder / f"{name}_{side}{path.suffix}"
         if kept.exists() or taken(kept):
             raise AlreadyExists(f"There is a file {kept} already.", todo="Give the new file another name.")

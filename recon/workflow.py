@@ -436,8 +436,8 @@ def _linked(database: Database, spec: Reconciliation) -> tuple[int, int]:
     """How many records of the target hold a link, and how many there are, counted from the table."""
     from sqlglot import exp
 
-    from recon.expressions import DIALECT
     from recon.matching.bind import bind
+    from recon.names import DIALECT
 
     with database.session(read_only=True) as session:
         bound = bind(session, spec)

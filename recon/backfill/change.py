@@ -11,9 +11,9 @@ from sqlglot import exp
 from recon import expressions
 from recon.database.relations import Relation
 from recon.errors import SpecError
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.matching.bound import Bound, key_names
-from recon.names import column
+from recon.names import Side, column
 from recon.spec_parts import Comparison, Outside
 
 # What is done with a record: it takes its link (and what goes with it), takes the source's values, is made, or is set

@@ -14,10 +14,10 @@ from sqlglot import exp
 from recon import expressions
 from recon.backfill.change import ACTION, INSERT, LINK, NOW, PLACE, SAID, SET, UPDATE, Change, Value
 from recon.database import tables
-from recon.expressions import TEXT_TYPES, Side, collate
+from recon.expressions import TEXT_TYPES, collate
 from recon.matching import pairs
 from recon.matching.pool import creating, temporary
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 DRAFT = "recon_draft"  # the temporary table of drafted rows
 SKIPPED = "skipped"

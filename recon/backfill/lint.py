@@ -14,11 +14,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 from sqlglot import exp
 
+from recon.allowed import QUERY_FUNCTIONS, called
 from recon.backfill import bundle, script_tree
 from recon.backfill.bundle import MANIFEST, SCRIPTS
 from recon.backfill.script_tree import Script, bounded, compared, conditions, written, written_columns
 from recon.errors import LintRefused
-from recon.expressions import QUERY_FUNCTIONS, called
 
 Severity = Literal["refuse", "warn"]
 Subject = TypeVar("Subject")

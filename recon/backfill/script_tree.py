@@ -11,9 +11,9 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from recon.allowed import Reading
 from recon.backfill.change import PLACE, Shape
 from recon.database import tables
-from recon.expressions import Reading
 
 # Texts that PostgreSQL and sqlglot may read with different ends: escapes and dollar quotes. No script of ours has them.
 _ODD_TEXTS = ("BYTE_STRING", "UNICODE_STRING", "HEREDOC_STRING", "RAW_STRING")

@@ -12,11 +12,10 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database import tables
-from recon.expressions import Side
 from recon.matching.bound import Bound, key_names
 from recon.matching.coverage import RECONCILED
 from recon.matching.statements import equal, named
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec import Reconciliation
 
 RECORD = "record"  # the key as text; of a composite one the parts as a JSON array

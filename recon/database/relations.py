@@ -15,8 +15,7 @@ from sqlglot import exp
 from recon import expressions
 from recon.database.connect import Session, temporary_right
 from recon.errors import DatabaseFailed, NotLoaded, SchemaMismatch, SpecError, did_you_mean
-from recon.expressions import Side
-from recon.names import DIALECT, identifier, quote, split_relation
+from recon.names import DIALECT, Side, identifier, quote, split_relation
 from recon.spec import Reconciliation
 
 # The type below each domain of $1, however many domains stand on each other; another type is its own.

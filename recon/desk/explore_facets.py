@@ -15,14 +15,14 @@ from sqlglot import exp
 
 from recon.database import tables
 from recon.database.connect import Session
-from recon.expressions import Side, collate
+from recon.expressions import collate
 from recon.matching import breaks, keys
 from recon.matching.bound import Bound
 from recon.matching.coverage import RECONCILED
 from recon.matching.privacy import hidden
 from recon.matching.run import Run
 from recon.matching.statements import OUTCOMES, equal
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec_parts import OVERRIDE
 
 FACETS = ("outcome", "reason", "pass", "age", "month", "assignee")

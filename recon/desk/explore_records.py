@@ -18,12 +18,11 @@ from recon.database.watched import Statement, watched
 from recon.desk.explore import View, harmless
 from recon.desk.explore_facets import Chosen, Values, chosen_in, conditions, decisions, keeps, with_dates
 from recon.errors import NotFound
-from recon.expressions import Side
 from recon.matching import keys, pairs
 from recon.matching.because import LABEL, because
 from recon.matching.coverage import RECONCILED
 from recon.matching.pairs import shown_key
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.reports import sheets
 from recon.reports.words import outcome_words, reason_words
 

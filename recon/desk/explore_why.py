@@ -16,7 +16,7 @@ from recon.database.connect import Database, Session
 from recon.database.watched import Statement, watched
 from recon.desk.explore import View
 from recon.desk.explore_records import key_of, side_of
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.matching import breaks, explain, keys, pairs, side_by_side
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.comparison import outcomes_alone
@@ -26,7 +26,7 @@ from recon.matching.privacy import VEIL, hidden, veiled
 from recon.matching.standing import Override
 from recon.matching.verdict import Candidate, PassExplained
 from recon.matching.windows import BoundWindow
-from recon.names import DIALECT, column
+from recon.names import DIALECT, Side, column
 from recon.reports.tables import percent
 from recon.spec_parts import OVERRIDE
 

@@ -18,12 +18,11 @@ from recon.backfill.change import ACTION, PLACE, Shape
 from recon.backfill.veils import Veils
 from recon.database.connect import Database, Session
 from recon.errors import BundleChanged, ReconError
-from recon.expressions import Side
 from recon.matching import pairs
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.privacy import behind_veil, veiled
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec import Reconciliation
 
 PAGE_ROWS = 25

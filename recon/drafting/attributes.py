@@ -15,8 +15,7 @@ from recon.drafting import forms
 from recon.drafting.forms import Form
 from recon.drafting.kinds import Kind
 from recon.drafting.reading import Looked
-from recon.expressions import Side
-from recon.names import DIALECT, quote
+from recon.names import DIALECT, Side, quote
 
 MOSTLY = 0.9  # the share of a column's values that must read as a number or a day to be taken for one
 SOMETIMES = 0.05  # the share of records from which it means something that a column is empty

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recon.database.connect import Session
-from recon.drafting import attributes, comparisons, held, pairs, rules, weights
+from recon.drafting import attributes, choosing, comparisons, held, pairs, weights
 from recon.drafting.kinds import Kind
 from recon.drafting.reading import Looked
 from recon.drafting.rules import Rule
@@ -118,7 +118,7 @@ def _drafted(
     Args:
         given: whether the target has the link's column, with links in it or not.
         prove: whether these must agree with the source in other columns, to be links at all.
-        bold: as `rules.draft` has it.
+        bold: as `choosing.draft` has it.
     """
     step("comparing columns")
     sides: list[list[attributes.Attribute]] = []
@@ -137,7 +137,7 @@ def _drafted(
     step("weighing agreements")
     learnt = weights.learn(session, compared, paired, known=known)
     step("measuring rules")
-    found_rules = rules.draft(session, learnt, paired, bold=bold)
+    found_rules = choosing.draft(session, learnt, paired, bold=bold)
     if not found_rules:
         raise _nothing_shared(target, source)
     return Draft(

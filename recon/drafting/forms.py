@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from recon.drafting.writing import name
-from recon.expressions import Side
+from recon.names import Side
 
 Family = Literal["text", "number", "day", "time"]
 

@@ -10,8 +10,7 @@ from recon.database.connect import Session
 from recon.drafting import kinds, sniffing
 from recon.drafting.kinds import Kind
 from recon.errors import BadRows, LoadFailed
-from recon.expressions import Side
-from recon.names import MAX_IDENTIFIER_BYTES, quote, storable
+from recon.names import MAX_IDENTIFIER_BYTES, Side, quote, storable
 from recon.sources import files
 from recon.sources.opened import Broken, Opened
 from recon.spec_parts import RecordSet, file_kind

@@ -1,17 +1,16 @@
-"""Rules from weights: which agreements are asked for, what must not speak against, and how right each rule is."""
+"""Rules from weights: which agreements are asked for, what must not speak against, and how right each is by itself."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from operator import itemgetter
 
 from recon.database.connect import Session
-from recon.drafting import lookalikes
 from recon.drafting.pairs import Paired
-from recon.drafting.weights import GIVEN, LEAST_LIFT_BITS, LEAST_M, SCORED, SEED, Learnt, Weight
+from recon.drafting.weights import GIVEN, LEAST_LIFT_BITS, LEAST_M, SCORED, Learnt, Weight
 
+FOUND = "recon_draft_found"  # the pairs that each rule makes by itself, and later those that no rule taken has
 MOST_CONDITIONS = 3  # agreements of one rule: more are not read
 MOST_EVIDENCE = 9  # comparisons from which rules are made
 MOST_GUARDS = 5  # comparisons that must not speak against a rule
@@ -21,21 +20,8 @@ GUARD_M, GUARD_U = 0.08, 0.3  # what guards differs in at most 8 % of sure pairs
 NAMES_M, NAMES_BITS = 0.5, 12.0
 AUTOMATIC = 0.994  # the estimated precision from which a rule links without a person
 LEAST_KNOWN = 30  # pairs of known partners by which a rule is measured
-BELOW_BEST = 0.012  # how far a rule that links by itself may be measured below the most precise one
 LEAST_SAID = 8  # pairs of which another column must say something, before it is believed
 LEAST_UNSAID = 0.02  # of pairs of which other columns say something, so many might be wrong all the same
-PROPOSES = 0.5  # and from which it proposes
-LEAST_GAIN = 0.004  # of the sure pairs: what a rule must find that no other one does
-LOOSE = 0.85  # what a rule must find, of that of one which may be contradicted, to be taken in its place
-MOST_FALSE, MOST_WRONG = (
-    0.15,
-    0.008,
-)  # by look-alikes, of what a rule finds beside the others, and of what all find together
-MOST_MISSED = 0.05  # of pairs with known partners that others leave, those in which a rule may be wrong
-SPEAKS = 0.5  # of a rule's pairs that are left, those in which a guard says something
-LEAST_LEFT = 8  # pairs of known partners by which a rule is measured in what others leave
-GOOD_PART = 0.6  # of what the rule finds that finds most
-MOST_RULES, MOST_PROPOSING = 7, 2
 
 
 @dataclass(frozen=True)
@@ -92,31 +78,21 @@ class Rule:
         return sum(1 << weight.comparison.number for weight in self.guards)
 
 
-def draft(session: Session, learnt: Learnt, paired: Paired, *, bold: bool = False) -> list[Rule]:
-    """The rules, strictest first: those that link, then those that propose.
+def tried(session: Session, learnt: Learnt, paired: Paired, *, bold: bool = False) -> list[Rule]:
+    """All rules that may be worth having, each with what it finds by itself; the pairs of each are kept in `FOUND`.
 
     Args:
-        bold: whether a rule that numbers may contradict may link where links that exist allow it: links of a database were
-            made by rules or by hand for long; a file's few say little of records that have no partner.
+        bold: whether links that exist may show that a guard which speaks of few records is not needed.
     """
     telling = learnt.weights[:MOST_EVIDENCE]
-    if not telling or not learnt.sure:
-        return []
-    session.execute(
-        "CREATE TEMPORARY TABLE recon_draft_found (rule int, t int, s int, p float8, missing int) ON COMMIT DROP"
-    )
+    session.execute(f"CREATE TEMPORARY TABLE {FOUND} (rule int, t int, s int, p float8, missing int) ON COMMIT DROP")
     sensible = [rule for asked in _conditions(telling, paired, learnt) for rule in _guarded(asked, telling)]
     if learnt.known and bold:  # what is measured need not be guarded
         sensible += [replace(rule, guards=(), let=rule.guards) for rule in sensible if rule.guards and not rule.loose]
-    tried = [_tried(session, number, rule, learnt) for number, rule in enumerate(sensible)]
-    session.execute("CREATE INDEX ON recon_draft_found (rule)")
-    session.execute("ANALYZE recon_draft_found")
-    linking = {number for number, rule in enumerate(tried) if not rule.loose or (bold and rule.known >= LEAST_KNOWN)}
-    chosen = _choose(session, tried, learnt, _least(tried), MOST_RULES, linking)
-    chosen.sort(key=lambda rule: -rule.bits)
-    proposing = _choose(session, tried, learnt, PROPOSES, MOST_PROPOSING, set(range(len(tried))))
-    proposing.sort(key=lambda rule: (-rule.precision, -rule.bits))
-    return chosen + [replace(rule, proposes=True) for rule in proposing]
+    found = [_tried(session, number, rule, learnt) for number, rule in enumerate(sensible)]
+    session.execute(f"CREATE INDEX ON {FOUND} (rule)")
+    session.execute(f"ANALYZE {FOUND}")
+    return found
 
 
 def _conditions(telling: Sequence[Weight], paired: Paired, learnt: Learnt) -> list[tuple[Asked, ...]]:
@@ -169,7 +145,7 @@ def _tried(session: Session, number: int, rule: Rule, learnt: Learnt) -> Rule:
         WITH fitting AS (
             SELECT * FROM {SCORED} WHERE agree & $2::int = $2 AND (agree | near) & $3::int = $3
         ), made AS (
-            INSERT INTO recon_draft_found SELECT $1::int, t, s, p, missing FROM (
+            INSERT INTO {FOUND} SELECT $1::int, t, s, p, missing FROM (
                 SELECT *, {beside} FROM fitting WHERE (agree | near | missing) & $4::int = $4
             ) AS guarded WHERE {alone} RETURNING p, missing
         ), loose AS (
@@ -184,7 +160,7 @@ def _tried(session: Session, number: int, rule: Rule, learnt: Learnt) -> Rule:
         rule.close,
         rule.guarded,
     )[0]
-    known, true = _measured(session, number, learnt) if learnt.known else (0, 0)
+    known, true = partners_known(session, number, learnt) if learnt.known else (0, 0)
     matched, right, unsaid = int(row[0]), float(row[1]), int(row[2])
     if not matched:
         return rule
@@ -197,19 +173,13 @@ def _tried(session: Session, number: int, rule: Rule, learnt: Learnt) -> Rule:
     return replace(rule, precision=measured if precision >= AUTOMATIC else min(measured, precision))
 
 
-def _least(tried: Sequence[Rule]) -> float:
-    """The precision from which a rule links by itself: measured by links of which some are wrong, none can reach more than all."""
-    measured = [rule.precision for rule in tried if rule.known >= LEAST_KNOWN]
-    return min(AUTOMATIC, max(measured) - BELOW_BEST) if measured else AUTOMATIC
-
-
-def _measured(session: Session, number: int, learnt: Learnt) -> tuple[int, int]:
+def partners_known(session: Session, number: int, learnt: Learnt) -> tuple[int, int]:
     """The rule's pairs of records whose partner is known, and the right ones of these."""
     held = "" if learnt.many_to_one else f" OR EXISTS (SELECT FROM {GIVEN} AS g WHERE g.s = made.s)"
     row = session.rows(
         f"SELECT count(*) FILTER (WHERE EXISTS (SELECT FROM {GIVEN} AS g WHERE g.t = made.t){held}),"  # noqa: S608
         f" count(*) FILTER (WHERE EXISTS (SELECT FROM {GIVEN} AS g WHERE g.t = made.t AND g.s = made.s))"
-        " FROM recon_draft_found AS made WHERE rule = $1::int",
+        f" FROM {FOUND} AS made WHERE rule = $1::int",
         number,
     )[0]
     return int(row[0]), int(row[1])
@@ -236,118 +206,3 @@ def _corroborated(rule: Rule, spoken: Sequence[int], unsaid: float) -> float:
         share = min(share, 1.0) - 1 / (said + 2)  # as if one more were wrong
         worst = share if worst is None else min(worst, share)
     return 0.0 if worst is None else 1 - (1 - max(worst, 0.0)) * max(unsaid, LEAST_UNSAID)
-
-
-def _false(session: Session, number: int, rule: Rule, learnt: Learnt) -> float:
-    """How many of a rule's pairs that are left may be wrong by look-alikes: all that it takes for another one are among them."""
-    speaking = _speaking(session, number, rule)
-    return lookalikes.false_share(session, rule.asked, speaking, rule.matched, learnt) * rule.matched
-
-
-def _holds(session: Session, number: int, rule: Rule, learnt: Learnt) -> bool:
-    """Whether links that exist say that a rule is right in what the rules before it leave: the cases that are hard."""
-    if not learnt.known:
-        return True
-    known, true = _measured(session, number, learnt)
-    if known < LEAST_LEFT:
-        return not rule.loose or _probable(session, number) >= SEED
-    return true >= (1 - MOST_MISSED) * known and not (rule.loose and _contradicted(session, number, rule))
-
-
-def _probable(session: Session, number: int) -> float:
-    """How probable a rule's pairs that are left are by all columns together, what contradicts it too."""
-    return float(session.value("SELECT avg(p) FROM recon_draft_found WHERE rule = $1::int", number) or 0)
-
-
-def _speaking(session: Session, number: int, rule: Rule) -> list[Weight]:
-    """The guards that say something in what is left: of records without a number, no other number keeps them apart."""
-    bits = [1 << weight.comparison.number for weight in rule.guards]
-    if not bits:
-        return []
-    said = ", ".join(f"avg(CASE WHEN missing & {bit} = 0 THEN 1 ELSE 0 END)" for bit in bits)
-    shares = session.rows(f"SELECT {said} FROM recon_draft_found WHERE rule = $1::int", number)[0]  # noqa: S608
-    return [weight for weight, share in zip(rule.guards, shares, strict=True) if share and share >= SPEAKS]
-
-
-def _contradicted(session: Session, number: int, rule: Rule) -> bool:
-    """Whether what may contradict a rule does so oftener where no partner is known than where one is.
-
-    A number that somebody mistyped differs in both alike. What is beyond that are other things: their partners are missing.
-    """
-    bits = sum(1 << weight.comparison.number for weight in rule.let)
-    known, differ_known, left, differ_left = session.rows(
-        f"""
-        SELECT count(*) FILTER (WHERE held), count(*) FILTER (WHERE held AND differs),
-            count(*) FILTER (WHERE NOT held), count(*) FILTER (WHERE NOT held AND differs)
-        FROM (
-            SELECT EXISTS (SELECT FROM {GIVEN} AS g WHERE g.t = made.t) AS held,
-                (agree | near | scored.missing) & $2::int <> $2 AS differs
-            FROM recon_draft_found AS made JOIN {SCORED} AS scored USING (t, s) WHERE rule = $1::int
-        ) AS pair
-        """,  # noqa: S608
-        number,
-        bits,
-    )[0]
-    return differ_left - left * (differ_known + 0.5) / (known + 1) > MOST_MISSED * left
-
-
-def _choose(
-    session: Session, tried: Sequence[Rule], learnt: Learnt, least: float, most: int, able: Set[int]
-) -> list[Rule]:
-    """Take rules that are precise enough, each time the one that finds most of what is left.
-
-    Args:
-        able: numbers of the rules that may be taken.
-    """
-    chosen: list[Rule] = []
-    found = wrong = 0.0  # pairs that the rules find together, and of these as many as may be wrong
-    left = [number for number, rule in enumerate(tried) if number in able and rule.precision >= least]
-    while left and len(chosen) < most:
-        rows = session.rows(
-            "SELECT rule, sum(p), count(*) FROM recon_draft_found WHERE rule = ANY($1::int[]) GROUP BY rule", left
-        )
-        gains = [
-            (
-                round(
-                    max(float(right), int(count) * tried[number].precision) * (LOOSE if tried[number].loose else 1), 3
-                ),
-                -len(tried[number].asked),
-                tried[number].bits,
-                -int(number),
-                int(count),
-            )
-            for number, right, count in rows
-        ]
-        if not gains:
-            break
-        gain, _, _, negative, count = max(gains)
-        number = -negative
-        if not chosen:  # the first rule is a strict one, of which nobody asks why, if it finds a good part
-            strict = [item for item in gains if item[0] >= GOOD_PART * gain and item[1] >= -len(tried[number].asked)]
-            gain, _, _, negative, count = max(strict, key=itemgetter(1, 2, 3))
-            number = -negative
-        left.remove(number)
-        if gain < max(LEAST_GAIN * learnt.sure, 2):
-            break
-        rule = replace(tried[number], gain=int(gain))
-        false = lookalikes.false_share(session, rule.asked, rule.guards, rule.matched, learnt)
-        if rule.known < LEAST_KNOWN or 1 - false < AUTOMATIC:
-            rule = replace(rule, precision=min(rule.precision, 1 - min(false, 1.0)))
-        if rule.precision < least:
-            continue
-        if least > PROPOSES:
-            false = _false(session, number, rule, learnt)
-            if false > MOST_FALSE * count or wrong + false > MOST_WRONG * (found + count):
-                continue
-            if not _holds(session, number, rule, learnt):
-                continue
-            found, wrong = found + count, wrong + false
-        chosen.append(rule)
-        for record in ("t",) if learnt.many_to_one else ("t", "s"):  # apart, for an OR would compare each with each
-            session.execute(
-                f"DELETE FROM recon_draft_found WHERE rule <> $1::int AND {record} IN"  # noqa: S608
-                f" (SELECT {record} FROM recon_draft_found WHERE rule = $1)",
-                number,
-            )
-        session.execute("DELETE FROM recon_draft_found WHERE rule = $1::int", number)
-    return chosen

@@ -11,8 +11,7 @@ from recon.database.connect import Session, temporary_right
 from recon.drafting import kinds
 from recon.drafting.reading import Looked
 from recon.errors import DatabaseFailed, NotFound, UsageError, did_you_mean
-from recon.expressions import Side
-from recon.names import quote, split_relation
+from recon.names import Side, quote, split_relation
 
 LOOKED_AT = 2_000  # values of a column that are looked for among the keys of another table
 NEARLY_ALL = 0.95  # of these, so many are among the keys where a column holds links

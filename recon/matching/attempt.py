@@ -29,7 +29,7 @@ from sqlglot import exp
 from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import NotFound, UsageError, did_you_mean
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.expressions import parse as parse_expression
 from recon.matching import side_by_side, statements
 from recon.matching.bind import bind, bind_to
@@ -37,7 +37,7 @@ from recon.matching.bound import Bound, BoundPass, key_names
 from recon.matching.literal import in_place_of, literal
 from recon.matching.pool import SIDES
 from recon.matching.side_by_side import Equality, Measured, Pair
-from recon.names import DIALECT
+from recon.names import DIALECT, Side
 from recon.spec import Reconciliation
 from recon.spec_parts import Pass
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 
-from recon.expressions import Side
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.privacy import VEIL, hidden
 from recon.matching.statements import case
 from recon.matching.windows import BoundWindow
-from recon.names import DIALECT, column
+from recon.names import DIALECT, Side, column
 
 LABEL = "because"  # of the sentence, beside a decision
 

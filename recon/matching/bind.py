@@ -11,11 +11,11 @@ from recon import expressions
 from recon.database import relations
 from recon.database.connect import Session
 from recon.database.relations import Relation
-from recon.expressions import Expression, Preference, Side
+from recon.expressions import Expression, Preference
 from recon.matching import types
 from recon.matching.bound import Bound, BoundPass, Compared, Rule, Term
 from recon.matching.windows import BoundWindow
-from recon.names import column, quote
+from recon.names import Side, column, quote
 from recon.spec import Reconciliation
 from recon.spec_parts import Comparison, Pass, Window
 

@@ -10,9 +10,9 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.relations import Relation
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.matching.windows import BoundWindow
-from recon.names import column
+from recon.names import Side, column
 from recon.spec import Reconciliation
 from recon.spec_parts import Pass
 

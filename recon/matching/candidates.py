@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlglot import exp
 
-from recon import expressions
+from recon.allowed import shortened
 from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import TooManyPairs
@@ -64,7 +64,7 @@ def count(session: Session, bound: Bound, rule: BoundPass, pool: Pool | None = N
         return PassPairs(rule.name, 0, None, 0, 0, 0, bool(rule.windows))
     total, worst, targets, sources, *key = found[0]
     named = tuple(
-        VEIL if hidden(bound, left, right) else expressions.shortened(part)
+        VEIL if hidden(bound, left, right) else shortened(part)
         for left, right, part in zip(rule.targets, rule.sources, key, strict=True)
     )
     return PassPairs(rule.name, int(total), named or None, int(worst), int(targets), int(sources), bool(rule.windows))

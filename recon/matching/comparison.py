@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from sqlglot import exp
 
-from recon.expressions import Side
 from recon.matching import one_to_one
 from recon.matching import pool as pools
 from recon.matching.bound import Bound
 from recon.matching.pool import OTHER_TIED, SIDES, Pool, creating, temporary
 from recon.matching.statements import case, equal, named, no_keys, said
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 
 def concerns(bound: Bound) -> bool:

@@ -14,9 +14,9 @@ from psycopg import errors as pg_errors
 from sqlglot import exp
 
 from recon import expressions
+from recon.allowed import shortened
 from recon.database.connect import Session
 from recon.errors import NotFound, UsageError
-from recon.expressions import Side, shortened
 from recon.matching import keys, nearest, standing
 from recon.matching.because import called
 from recon.matching.bound import Bound
@@ -25,7 +25,7 @@ from recon.matching.pairs import interpretation, labels, shown_key
 from recon.matching.privacy import veiled
 from recon.matching.standing import Decided, Override
 from recon.matching.verdict import PassExplained, of_pass
-from recon.names import DIALECT, column
+from recon.names import DIALECT, Side, column
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Literal
 from sqlglot import exp
 
 from recon.errors import did_you_mean
-from recon.expressions import TEXT_TYPES, Side
+from recon.expressions import TEXT_TYPES
 from recon.matching import candidates
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.candidates import PassPairs
@@ -17,6 +17,7 @@ from recon.matching.formats import FORMATS
 from recon.matching.profile import Equality, PassProfile, Profile, SideProfile, Values
 from recon.matching.profile_statements import PROBES
 from recon.matching.read_columns import LINK, ON, WHEN, WITHIN
+from recon.names import Side
 from recon.outside.jobs import FOLLOW_UPS, installed
 
 Severity = Literal["error", "warning", "note"]

@@ -12,12 +12,11 @@ from sqlglot import exp
 
 from recon.database import relations
 from recon.database.connect import Session
-from recon.expressions import Side
 from recon.matching import comparison, one_to_one
 from recon.matching.bound import Bound
 from recon.matching.pool import SIDES, Pool, creating
 from recon.matching.statements import named, said
-from recon.names import column, identifier
+from recon.names import Side, column, identifier
 
 
 def suits(session: Session, bound: Bound, pool: Pool) -> bool:

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from sqlglot import exp
 
 from recon import expressions
+from recon.allowed import SHOWN_CHARACTERS, shortened
 from recon.database.connect import Session
 from recon.database.relations import Relation
-from recon.expressions import SHOWN_CHARACTERS, TEXT_TYPES, Side
+from recon.expressions import TEXT_TYPES
 from recon.matching.bound import Bound
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 # For statements over whole groups. Those of records that were never analysed are guessed to be few, and a nested loop
 # over a million of them would not end. Compiling such short statements takes longer than running them. A million
@@ -106,7 +107,7 @@ def summed(value: exp.Expr, test: exp.Expr | None = None) -> exp.Expr:
 
 
 def as_text(value: exp.Expr) -> exp.Expr:
-    """A value as people see it, one character longer than what is shown, so that `expressions.shortened` marks it."""
+    """A value as people see it, one character longer than what is shown, so that `shortened` marks it."""
     return exp.Anonymous(
         this="left", expressions=[exp.cast(value.copy(), "text"), exp.Literal.number(SHOWN_CHARACTERS + 1)]
     )
@@ -125,4 +126,4 @@ def label(value: exp.Expr) -> str:
     tree = exp.column(value.this.copy()) if isinstance(value, exp.Column) else value.copy()
     for name in tree.find_all(exp.Identifier):
         name.set("quoted", not _PLAIN_NAME.fullmatch(name.name))
-    return expressions.shortened(tree.sql(DIALECT, normalize_functions="lower"))
+    return shortened(tree.sql(DIALECT, normalize_functions="lower"))

@@ -8,8 +8,8 @@ from dataclasses import replace
 from sqlglot import exp
 
 from recon.database.relations import Relation
-from recon.expressions import Side
 from recon.matching.bound import Bound
+from recon.names import Side
 
 
 def literal(relation: Relation, names: Sequence[str], first: int | None = 1) -> Relation:

@@ -10,13 +10,12 @@ from sqlglot import exp
 
 from recon import expressions
 from recon.database.connect import Session
-from recon.expressions import Side
 from recon.matching import side_by_side
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.pairs import interpretation, labels
 from recon.matching.privacy import veiled
 from recon.matching.reasons import NEARBY
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 SHOWN = 5  # side by side on one screen; the counts say how many there are
 LOOKED_AT = 1_000  # records with a pass's key that are looked at one by one; beyond, only the nearest count

@@ -12,7 +12,6 @@ from importlib import resources
 
 from sqlglot import exp
 
-from recon.expressions import Side
 from recon.matching import pool as pools
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.pool import (
@@ -29,7 +28,7 @@ from recon.matching.pool import (
     temporary,
 )
 from recon.matching.statements import case, equal, named, no_keys, not_null, only, said, verdict
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec_parts import OVERRIDE
 
 _MET = "recon_met"

@@ -19,13 +19,12 @@ from sqlglot import exp
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import NotFound, UsageError
-from recon.expressions import Side
 from recon.matching import keys, pairs
 from recon.matching.because import LABEL, because
 from recon.matching.bound import Bound
 from recon.matching.coverage import coverage
 from recon.matching.pairs import shown_key
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 SIDES: tuple[Side, ...] = ("t", "s")
 _BEHIND = "recon page key"  # of the decision, as text; no column of a spec can be called so and be shown bare

@@ -13,10 +13,10 @@ from sqlglot import exp
 
 from recon.database.connect import Session
 from recon.errors import UsageError
-from recon.expressions import TEXT_TYPES, Side, collate
+from recon.expressions import TEXT_TYPES, collate
 from recon.matching.bound import Bound
 from recon.matching.prepared import OVERRIDES, Prepared
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec import Reconciliation
 from recon.spec_parts import RecordSet
 

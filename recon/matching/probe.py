@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 from recon import expressions
+from recon.allowed import shortened
 from recon.database import relations
 from recon.database.connect import Session
 from recon.database.relations import Relation
 from recon.errors import VEIL, ReconError, SchemaMismatch
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.matching.profile_statements import PROBES
-from recon.names import DIALECT, column
+from recon.names import DIALECT, Side, column
 from recon.spec import Reconciliation
 
 _NAMES: Mapping[Side, str] = {"t": "target", "s": "source"}
@@ -95,6 +96,6 @@ def _told(
     if hidden and not shows_private:
         values = VEIL
     else:
-        values = ", ".join(f'"{expressions.shortened(row[0])}"' for row in session.rows(query.sql(DIALECT))) or "none"
+        values = ", ".join(f'"{shortened(row[0])}"' for row in session.rows(query.sql(DIALECT))) or "none"
     what = f"values of the {_NAMES[relation.side]}'s {'key ' if tree is None else ''}{name}"
     return f"{what}: {values}"

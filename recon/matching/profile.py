@@ -12,16 +12,15 @@ from typing import Any
 
 from sqlglot import exp
 
-from recon import expressions
+from recon.allowed import shortened
 from recon.database import relations
 from recon.database.connect import Session
-from recon.expressions import Side
 from recon.matching import formats, grouped
 from recon.matching import pool as pools
 from recon.matching import profile_statements as statements
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.read_columns import read_columns
-from recon.names import DIALECT
+from recon.names import DIALECT, Side
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ class _Comparer:
 
     def _probes(self, side: Side, values: Sequence[exp.Expr]) -> tuple[tuple[str, ...], ...]:
         rows = _rows(self._session, statements.probes(self._bound, side, values))
-        return tuple(tuple(expressions.shortened(value) for value in row) for row in rows)
+        return tuple(tuple(shortened(value) for value in row) for row in rows)
 
 
 def _is_text(value: exp.Expr) -> bool:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from sqlglot import exp
 
 from recon import expressions
-from recon.expressions import Side
 from recon.matching import formats, grouped
 from recon.matching.bound import Bound
 from recon.matching.grouped import key_names, only, summed, table
 from recon.matching.privacy import behind_veil, hidden
-from recon.names import column, identifier
+from recon.names import Side, column, identifier
 
 # Records among which different values of a column are counted exactly; counting all of 1 M costs a sort of each column.
 SAMPLE = 100_000

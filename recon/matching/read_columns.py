@@ -8,8 +8,8 @@ from typing import Any
 from sqlglot import exp
 
 from recon import expressions
-from recon.expressions import Side
 from recon.matching.bound import Bound
+from recon.names import Side
 
 ON, WITHIN, WHEN, PREFER, COMPARE, LINK = "on", "within", "when", "prefer", "compare", "link"
 

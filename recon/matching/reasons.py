@@ -8,13 +8,12 @@ from decimal import Decimal
 
 from sqlglot import exp
 
-from recon.expressions import Side
 from recon.matching import pool as pools
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.comparison import outcomes_alone
 from recon.matching.pool import DECIDED, EXCLUDED, TIED, Pool, present, temporary
 from recon.matching.statements import case, equal, first_columns, named, not_null
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec_parts import OVERRIDE
 
 # How close a pass came, nearest first; `tie` occurs only where `on_tie: next` went past it.

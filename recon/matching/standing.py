@@ -13,13 +13,12 @@ from sqlglot import exp
 
 from recon.database import tables
 from recon.database.connect import Session
-from recon.expressions import Side
 from recon.matching import privacy
 from recon.matching.because import because
 from recon.matching.bound import Bound
 from recon.matching.literal import among
 from recon.matching.pairs import shown_key
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 
 Key = tuple[Any, ...]
 

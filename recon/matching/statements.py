@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from recon.expressions import Side
 from recon.matching import pool as pools
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.pool import CONFLICTED, EXCLUDED, FORBIDDEN, LINKS, Pool
-from recon.names import column, identifier
+from recon.names import Side, column, identifier
 from recon.spec_parts import OVERRIDE
 
 # Columns of the decisions, after the keys. What is not matched gets its reason in a second step.

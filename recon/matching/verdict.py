@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recon.expressions import shortened
+from recon.allowed import shortened
 from recon.matching import keys, side_by_side
 from recon.matching.because import called
 from recon.matching.bound import Bound

@@ -19,7 +19,6 @@ from recon.database.connect import Database, Session
 from recon.database.relations import Relation
 from recon.database.watched import Statement, watched
 from recon.errors import Refused
-from recon.expressions import Side
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.decide import decide, forget
@@ -28,7 +27,7 @@ from recon.matching.pool import creating, temporary
 from recon.matching.side_by_side import interval_words
 from recon.matching.what_if import OTHER, PRESENT, beside, bounds, compared, gained, lost, windows_of, with_tolerances
 from recon.matching.windows import BoundWindow
-from recon.names import DIALECT, column
+from recon.names import DIALECT, Side, column
 from recon.spec import Reconciliation
 from recon.tolerances import Tolerance
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlglot import exp
 
 from recon import expressions
+from recon.allowed import shortened
 from recon.database import relations, tables
 from recon.database.connect import Database, Session
 from recon.database.relations import Relation
@@ -172,7 +173,7 @@ def _typed(session: Session, relation: Relation, item: FollowUp, at: exp.Expr, w
     for text, kind, right in ((item.at, found[0], "timestamptz"), (item.when, found[1], "bool")):
         if kind != right:
             raise SpecError(
-                f"The follow-up {item.job} has {expressions.shortened(str(text))!r}, which gives {kind}.",
+                f"The follow-up {item.job} has {shortened(str(text))!r}, which gives {kind}.",
                 why="`at` is a moment: a timestamptz." if right == "timestamptz" else "`when` is a condition.",
                 todo="Write t.check_in AT TIME ZONE 'Europe/Zurich' where a column has no time zone."
                 if right == "timestamptz"

@@ -16,12 +16,11 @@ from sqlglot import exp
 from recon import expressions
 from recon.database import tables
 from recon.database.connect import Session
-from recon.expressions import Side
 from recon.matching import breaks, candidates, keys, pairs
 from recon.matching.bound import Bound, BoundPass
 from recon.matching.coverage import RECONCILED
 from recon.matching.privacy import VEIL, veiled
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.reports.cells import EXACT_DIGITS
 from recon.reports.tables import words
 from recon.reports.words import reason_words

@@ -19,7 +19,7 @@ from recon.backfill.veils import Veils
 from recon.database import tables
 from recon.database.connect import Database, Session
 from recon.errors import UsageError
-from recon.expressions import TEXT_TYPES, Side
+from recon.expressions import TEXT_TYPES
 from recon.matching import pairs, pool
 from recon.matching import run as runs
 from recon.matching.bind import bind
@@ -28,7 +28,7 @@ from recon.matching.comparison import outcomes_alone
 from recon.matching.coverage import RECONCILED, coverage
 from recon.matching.precision import Backtest, measured
 from recon.matching.run import Run
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.reports import ageing, inputs, queue, since, trend
 from recon.reports.ageing import Ageing
 from recon.reports.inputs import Inputs

@@ -22,10 +22,10 @@ from recon.checks import suites
 from recon.database import tables
 from recon.database.connect import Session
 from recon.errors import SpecError
-from recon.expressions import Expression, Side
+from recon.expressions import Expression
 from recon.matching import pairs
 from recon.matching.bound import Bound
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.version import __version__
 from recon.workspace import Workspace
 

@@ -19,14 +19,13 @@ from recon.backfill.plan import Plan
 from recon.backfill.standing import environment_of
 from recon.database import tables
 from recon.database.connect import Database, Session
-from recon.expressions import Side
 from recon.matching import pairs, pool
 from recon.matching.because import because
 from recon.matching.bind import bind
 from recon.matching.bound import Bound
 from recon.matching.privacy import veiled
 from recon.matching.run import Run
-from recon.names import DIALECT, column, identifier
+from recon.names import DIALECT, Side, column, identifier
 from recon.spec import Reconciliation
 from recon.systems.logbook import Logbook, path_of
 from recon.workspace import Workspace
