@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon import workflow
+from recon import new_workspace, workflow
 from recon.database import embedded
 from recon.database.connect import Database
 from recon.drafting import draft as drafting
@@ -130,7 +130,7 @@ def _begun(folder: Path, name: str) -> Generator[tuple[Workspace, Path, list[Pat
     made: list[Path] = []
     there = folder.exists()
     if not (folder / POLICY_FILE).is_file():
-        made = workflow.init(folder)
+        made = new_workspace.init(folder)
     place = Workspace(folder.resolve())
     try:
         if name in place.reconciliations():
@@ -139,7 +139,7 @@ def _begun(folder: Path, name: str) -> Generator[tuple[Workspace, Path, list[Pat
     except BaseException:  # an interruption too
         if made:  # the folder was empty or not there: all in it was made just now
             embedded.discard(place.folder)
-            workflow.empty(place.root, keep=there)
+            new_workspace.empty(place.root, keep=there)
         raise
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recon import starting, workflow
+from recon import demonstration, new_workspace, starting, workflow
 from recon.api.arguments import looked_at
 from recon.api.backfill import Backfill
 from recon.api.matching import Matching
@@ -70,7 +70,7 @@ def init(folder: str | Path) -> list[Path]:
     >>> Path("recon.toml") in made
     True
     """
-    return workflow.init(Path(folder).expanduser())
+    return new_workspace.init(Path(folder).expanduser())
 
 
 @looked_at
@@ -146,7 +146,7 @@ def scratch(name: str, workspace: str | Path | None = None, *, actor: str | None
     database = Database(embedded.recreate(home.folder, SCRATCH_DATABASE), embedded=True)
     root = home.folder / SCRATCH
     shutil.rmtree(root, ignore_errors=True)
-    workflow.init(root)
+    new_workspace.init(root)
     place = Workspace(root).with_variables({"RECON_USER": actor or home.actor})
     workflow.load_sample(database, name, place)
     return Workbench(place, database, embedded.Guest(home.folder) if ours else None)
@@ -174,7 +174,7 @@ def demo(
     >>> done = recon.demo("rent_payments")  # doctest: +SKIP
     """
     place = Workspace.find(Path(workspace).expanduser() if workspace is not None else None, anywhere=True)
-    return workflow.demo(place, name, tell)
+    return demonstration.demo(place, name, tell)
 
 
 def schema() -> dict[str, Any]:

@@ -42,7 +42,7 @@ def demo(
     workspace: Folder = None,
 ) -> None:
     """Sample data, match, plan, sign-off, apply, verify, report; always in the embedded demo database."""
-    from recon import workflow
+    from recon import demonstration
 
     place = find_workspace(workspace, anywhere=True)
     if groups.is_group(place, system):
@@ -54,7 +54,7 @@ def demo(
             steps[step] = result
             note(f"{step} done")
 
-        result = workflow.demo(place, system, noted)
+        result = demonstration.demo(place, system, noted)
         print_json(result)
     else:
         result = _shown_demo(place, system, steps)
@@ -73,7 +73,7 @@ def _after_demo(result: Mapping[str, Any], steps: Mapping[str, Any]) -> int:
 
 def _demo_group(place: Workspace, group: str, as_json: bool) -> int:
     """The demo of each reconciliation of a group; returns the exit code."""
-    from recon import screens, screens_groups, workflow
+    from recon import demonstration, screens, screens_groups
     from recon.progress import spinner
 
     steps: dict[str, dict[str, Any]] = {}
@@ -89,7 +89,7 @@ def _demo_group(place: Workspace, group: str, as_json: bool) -> int:
                 screens.demo_step(step, result)
                 say(_NEXT_IN_DEMO.get(step, "Going on"))
 
-        document = workflow.demo_group(place, group, tell)
+        document = demonstration.demo_group(place, group, tell)
     ended = [
         groups.Ended(item["reconciliation"], item, _after_demo(item, steps[item["reconciliation"]]))
         for item in document["members"]
@@ -102,7 +102,7 @@ def _demo_group(place: Workspace, group: str, as_json: bool) -> int:
 
 def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[str, Any]:
     """Run the demo with its screens; what each step gave is left in `steps`."""
-    from recon import screens, workflow
+    from recon import demonstration, screens
     from recon.progress import spinner
 
     with spinner("Making the sample", screens.console) as say:
@@ -112,7 +112,7 @@ def _shown_demo(place: Workspace, system: str, steps: dict[str, Any]) -> dict[st
             screens.demo_step(step, result)
             say(_NEXT_IN_DEMO.get(step, "Going on"))
 
-        result = workflow.demo(place, system, tell)
+        result = demonstration.demo(place, system, tell)
     if result["plan"] is None:
         _shown_found(place, system, steps["match"])
         return result
@@ -199,7 +199,7 @@ def init(
     workspace: Annotated[Path | None, typer.Option("--workspace", help="The same as DIR.")] = None,
 ) -> None:
     """Make a workspace of your own: folders, notebooks, settings; with two files, a drafted reconciliation of them too."""
-    from recon import starting, workflow
+    from recon import new_workspace, starting
     from recon.progress import spinner
 
     if (folder is None) == (workspace is None):
@@ -211,7 +211,7 @@ def init(
         _refuse_idle({"--key-target": key_target, "--key-source": key_source}, "It is for --target FILE --source FILE.")
     if alone:
         _refuse_idle({"--name": name, "--link": link}, "It is for --target FILE --source FILE, or for --from URL.")
-        made = workflow.init(folder)
+        made = new_workspace.init(folder)
         answer(
             {"workspace": str(folder.resolve()), "made": [str(path) for path in made]},
             as_json,

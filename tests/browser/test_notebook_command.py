@@ -16,7 +16,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, expect
 
-from recon import workflow
+from recon import new_workspace
 from recon.database.connect import Database
 from recon.desk import serving
 from recon.errors import NotFound, UsageError
@@ -96,7 +96,7 @@ def test_jupyterlab_opens_on_the_workspace_and_writes_nothing_into_the_home(
     database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
 ) -> None:
     place = Workspace(tmp_path / "place")
-    workflow.init(place.root)
+    new_workspace.init(place.root)
     home = tmp_path / "home"
     with served(place, database, home, "lab") as (address, process):
         _is_secret(address, process)

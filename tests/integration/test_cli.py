@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from recon import workflow
+from recon import demonstration, workflow
 from recon.database import embedded
 from recon.database.connect import Database
 from recon.errors import Locked
@@ -390,7 +390,7 @@ def test_a_second_demo_in_the_same_workspace_is_refused(tmp_path: Path) -> None:
     try:
         for _ in range(2):  # the lock of a demo that ended is gone, however it ended
             with pytest.raises(Enough):
-                workflow.demo(workspace, "rent_payments", tell)
+                demonstration.demo(workspace, "rent_payments", tell)
         assert [(ended.code, ended.json["error"]) for ended in refused] == [(Locked.exit_code, "Locked")] * 2
         assert refused[0].json["what"] == "Another demo is running in this workspace."
     finally:

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from psycopg import sql
 
-from recon import screens, screens_check, whole_way, workflow
+from recon import demonstration, screens, screens_check, whole_way, workflow
 from recon.backfill import plan as plans
 from recon.checks import suites
 from recon.checks.run import check
@@ -365,7 +365,7 @@ def test_the_demo_brings_every_object_to_the_legacy_values_and_proves_it(
     monkeypatch.setenv("RECON_HUBSPOT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("RECON_HUBSPOT_TOKEN", "of-production")
     told: list[tuple[str, str]] = []
-    document = workflow.demo_group(place, "crm", lambda name, step, result: told.append((name, step)))
+    document = demonstration.demo_group(place, "crm", lambda name, step, result: told.append((name, step)))
     assert told[0] == ("crm", "load")
     assert [item["reconciliation"] for item in document["members"]] == place.members("crm") == SHOWN
     for item in document["members"]:

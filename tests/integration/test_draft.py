@@ -13,7 +13,7 @@ from random import Random
 
 import pytest
 
-from recon import workflow
+from recon import new_workspace
 from recon.errors import AlreadyExists, NoPlace, UsageError
 from recon.spec_file import parse
 from recon.starting import Started, with_files
@@ -297,7 +297,7 @@ def test_a_workspace_that_cannot_be_made_is_said_and_nothing_of_it_stays(
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "fresh", tmp_path / "empty"):
         with pytest.raises(NoPlace, match="No space left"):
-            workflow.init(folder)
+            new_workspace.init(folder)
     assert not (tmp_path / "fresh").exists()
     assert not any((tmp_path / "empty").iterdir())
 

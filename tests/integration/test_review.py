@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from recon import workflow
 from recon.backfill import apply as applying
 from recon.backfill import plan as plans
 from recon.backfill import review as reviewing
@@ -19,6 +18,7 @@ from recon.database.connect import Database
 from recon.errors import NotFound
 from recon.matching import overrides
 from recon.matching import run as runs
+from recon.matching.backtest import backtest
 from recon.spec import Reconciliation
 from recon.workspace import Workspace
 from tests.support import execute, recon, rows, simple_spec
@@ -41,7 +41,7 @@ def page(plan: Plan) -> str:
 def test_a_review_holds_what_a_reviewer_needs_and_writes_nothing(
     rent: Database, workspace: Workspace, spec: Reconciliation, plan: Plan
 ) -> None:
-    workflow.backtest(rent, spec, "ann")
+    backtest(rent, spec, "ann")
     before = rows(rent, EVERYTHING)
     files = {path.name: path.read_bytes() for path in plan.bundle.iterdir()}
     found = reviewing.collect(rent, workspace, plan.plan)
@@ -235,7 +235,7 @@ def test_the_page_says_the_same_without_the_digest(rent: Database, plan: Plan) -
 def test_the_page_tells_the_precision_that_was_measured(
     rent: Database, workspace: Workspace, spec: Reconciliation
 ) -> None:
-    workflow.backtest(rent, spec, "ann")
+    backtest(rent, spec, "ann")
     runs.match(rent, spec, "ann")
     made = plans.make(rent, workspace, spec, "ann")
     assert made is not None

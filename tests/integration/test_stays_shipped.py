@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recon import screens_people, whole_way, workflow
+from recon import demonstration, new_workspace, screens_people, whole_way, workflow
 from recon.checks import suites
 from recon.checks.run import check
 from recon.commands import place, standing
@@ -111,9 +111,9 @@ def test_what_only_finds_ends_its_demo_and_its_run_without_a_plan(
 ) -> None:
     """RES-14: proposals for people, and a sensible end where there is nothing to plan."""
     page = workspace.reports / "page.html"
-    monkeypatch.setattr(workflow, "report", lambda _database, _workspace, _name, _plan: page)  # pyright: ignore
+    monkeypatch.setattr(demonstration, "report", lambda _database, _workspace, _name, _plan: page)  # pyright: ignore
     told: dict[str, Any] = {}
-    document = workflow._demo(stays, workspace, workspace.spec(DUPLICATES), told.__setitem__)  # pyright: ignore[reportPrivateUsage]
+    document = demonstration._demo(stays, workspace, workspace.spec(DUPLICATES), told.__setitem__)  # pyright: ignore[reportPrivateUsage]
     assert list(told) == ["match", "report"]
     assert (document["plan"], document["verified"]) == (None, None)
     assert document["statistics"]["proposed"] == document["total"] == 2
@@ -204,7 +204,7 @@ def test_what_ships_is_told_where_it_holds(
 
 def test_the_list_and_a_new_workspace_tell_of_stays(tmp_path: Path) -> None:
     """SYN-10: its settings stand in the example of .env; and the list spells out no query."""
-    workflow.init(tmp_path / "new")
+    new_workspace.init(tmp_path / "new")
     example = (tmp_path / "new" / ".env.example").read_text(encoding="utf-8")
     for name in (
         "RECON_STAYS_URL",

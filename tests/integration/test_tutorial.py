@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 import recon
-from recon import workflow
+from recon import new_workspace
 from recon.database import embedded
 from recon.errors import NotFound
 from recon.reports.run import run_notebook
@@ -32,7 +32,7 @@ def _shown(notebook: nbformat.NotebookNode, name: str) -> str:
 
 def test_the_tutorial_goes_the_whole_way(tmp_path: Path) -> None:
     place = tmp_path / "place"
-    workflow.init(place)
+    new_workspace.init(place)
     try:
         # A database in the environment is not what the tutorial works on.
         environment = {

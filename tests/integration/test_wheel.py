@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import wheel as way
-from recon import workflow
+from recon import new_workspace
 from recon.database.connect import Database
 from recon.extras import EXTRAS
 from tests.core_only import Step, Unpacked
@@ -152,5 +152,5 @@ def test_with_its_core_alone_it_goes_from_files_to_a_verified_backfill(
 
 def test_a_workspace_made_by_the_wheel_is_the_one_made_by_the_repository(unpacked: Unpacked, tmp_path: Path) -> None:
     unpacked.run([Step(["init", str(tmp_path / "installed")])], tmp_path)
-    workflow.init(tmp_path / "repository")
+    new_workspace.init(tmp_path / "repository")
     assert _tree(tmp_path / "installed") == _tree(tmp_path / "repository") != {}
