@@ -117,6 +117,41 @@ def test_an_analyst_finds_out_why_and_settles_it(
     assert runs.load(database, IMPORTS).outcomes["ambiguous"] == 11
 
 
+def test_a_decision_is_told_together_with_the_form_made_anew(
+    database: Database, workspace: Workspace, browser: Browser, tmp_path: Path
+) -> None:
+    """Told before, the new form would take away what somebody typed into the old one meanwhile."""
+    load_rent_sample(database)
+    run = runs.match(database, workspace.spec(IMPORTS), "ann")
+    query = f"SELECT target_key FROM recon.decisions_{run.run} WHERE outcome = 'ambiguous' ORDER BY 1 LIMIT 1"
+    tied = rows(database, query)[0][0]
+    with app(
+        NOTEBOOK, database, workspace, browser, tmp_path / "app.log", width=1400, RECON_RECONCILIATION=IMPORTS,
+        RECON_USER="ann",
+    ) as visit:  # fmt: skip
+        page = visit.page
+        _tick(visit, "tie: equally good candidates")
+        visit.sees("12 records")
+        _choose(visit, tied)
+        page.get_by_label("because (required):").fill("the lease of June")
+        page.get_by_label("because (required):").press("Enter")
+        told = page.get_by_text(f"Target {tied} is linked to source 17. The next run takes account of it.")
+        with database.session() as holder:
+            holder.execute("LOCK TABLE recon.breaks IN ACCESS EXCLUSIVE MODE")  # the record cannot be looked at again
+            page.get_by_role("button", name="Decide").click()
+            for _ in range(100):
+                if rows(database, "SELECT 1 FROM recon.overrides"):
+                    break
+                page.wait_for_timeout(100)
+            assert rows(database, "SELECT count(*) FROM recon.overrides") == [
+                (1,)
+            ]  # decided, and the form still the old one
+            page.wait_for_timeout(1_500)
+            assert told.count() == 0
+        expect(told).to_be_visible()
+        visit.was_harmless()
+
+
 JOBS = {
     "name": "jobs",
     "target": {"table": "stays", "key": "id", "date": "at"},
