@@ -44,7 +44,7 @@ def _hosted(database: Database) -> Iterator[dict[str, str]]:
     place = f"/{url.database}?host={url.query['host']}"
     execute(database, "CREATE ROLE hosted LOGIN CREATEROLE", f"ALTER DATABASE {url.database} OWNER TO hosted")
     try:
-        yield {"owner:<password>@": "hosted@", HOST: place}
+        yield {"owner:<password>@": "hosted@", "//owner@": "//hosted@", HOST: place}
     finally:
         with database.session() as session:
             made = session.rows("SELECT rolname::text FROM pg_roles WHERE rolname = ANY($1)", ROLES)
